@@ -1,0 +1,3 @@
+module github.com/gpurun/gpurun
+
+go 1.26

@@ -1,0 +1,134 @@
+// Package kernels defines what the devices compute: the jobs, the tiles that
+// a job is cut into, and the results that a tile yields.
+//
+// It holds no kernel itself. The CPU kernels are in kernels/cpu, the OpenCL
+// kernels in kernels/opencl; both obey the arithmetic that the job types
+// document here, operation by operation, so that every device computes the
+// same bits.
+package kernels
+
+import (
+	"context"
+	"fmt"
+	"unsafe"
+)
+
+// DType is the type of one element of an array.
+type DType uint8
+
+// The element types, named as NumPy names them.
+const (
+	Float32 DType = iota + 1
+	Float64
+	Uint32
+)
+
+// Size returns the bytes that one element takes.
+func (d DType) Size() int {
+	if d == Float64 {
+		return 8
+	}
+	return 4
+}
+
+// String returns the short name that the command line and the reports use.
+func (d DType) String() string {
+	switch d {
+	case Float32:
+		return "f32"
+	case Float64:
+		return "f64"
+	case Uint32:
+		return "u32"
+	}
+	return fmt.Sprintf("DType(%d)", uint8(d))
+}
+
+// Job is one problem whose output is a rectangle of elements. A job is
+// immutable once it has been handed to a device or a queue.
+type Job interface {
+	// Kernel names the kernel that computes the job, such as "mandelbrot".
+	Kernel() string
+
+	// Bounds returns the whole output as one tile, with its corner at (0, 0).
+	Bounds() Tile
+
+	// DType returns the type in which the job's arithmetic is done.
+	DType() DType
+
+	// Planes returns the element type of each plane of the output. Every
+	// plane has one element for each element of Bounds.
+	Planes() []DType
+}
+
+// Runner computes tiles of one job on one device.
+//
+// Run computes t and writes every plane of r, which must come from
+// NewResult(job, t). It may be called from as many goroutines at once as the
+// device has slots. When ctx is done Run returns ctx's error within 100 ms,
+// and nothing writes to r after it has returned.
+//
+// Close waits until nothing runs any more and releases what the job held on
+// the device. Run must not be called after Close.
+type Runner interface {
+	Run(ctx context.Context, t Tile, r *Result) error
+	Close() error
+}
+
+// Result is what a device computed for one tile.
+type Result struct {
+	// Planes holds for each plane of the job the tile's elements, row by row,
+	// packed, in the byte order of the machine. Each plane starts at an
+	// address that is a multiple of eight.
+	Planes [][]byte
+
+	// BytesIn and BytesOut count what was copied to and from the memory of
+	// the device for this tile; both are 0 where device and host share it.
+	BytesIn, BytesOut int64
+}
+
+// NewResult returns a zeroed result with the planes that job has for t.
+func NewResult(job Job, t Tile) *Result {
+	types := job.Planes()
+	r := &Result{Planes: make([][]byte, len(types))}
+	for i, d := range types {
+		n := t.Area() * d.Size()
+		words := make([]uint64, (n+7)/8)
+		if n > 0 {
+			r.Planes[i] = unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), n)
+		}
+	}
+	return r
+}
+
+// ResultBytes returns how many bytes the planes of job take for t.
+func ResultBytes(job Job, t Tile) int {
+	n := 0
+	for _, d := range job.Planes() {
+		n += d.Size()
+	}
+	return n * t.Area()
+}
+
+// Elements returns plane, a plane of a Result or of a whole output, as a slice
+// of its elements. The two share their memory. It panics if plane is not a
+// whole number of elements.
+func Elements[T uint32 | float32 | float64](plane []byte) []T {
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	if len(plane)%size != 0 {
+		panic(fmt.Sprintf("kernels: plane of %d bytes is not a whole number of %d-byte elements", len(plane), size))
+	}
+	if len(plane) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&plane[0])), len(plane)/size)
+}
+
+// Bytes returns the memory of elements as bytes: the inverse of Elements.
+func Bytes[T uint32 | float32 | float64](elements []T) []byte {
+	if len(elements) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&elements[0])), len(elements)*int(unsafe.Sizeof(elements[0])))
+}
