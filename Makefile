@@ -1,0 +1,58 @@
+# make         builds ./gpurun
+# make test    sets up what the tests need, where it may, and runs them all
+# make check   the fast part of it: formatting, vet, and one run of the tests
+# make fuzz    fuzzes each target for FUZZTIME
+# make generate  writes the generated assembly anew
+
+GO       ?= go
+FUZZTIME ?= 10s
+
+# The analysers, at versions that are known to work with the toolchain of go.mod.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+.PHONY: all test check lint race nocgo v3 cross fuzz generate setup
+
+all:
+	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
+
+test: setup lint cross nocgo v3 fuzz race
+
+check:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) test ./...
+
+setup:
+	@.ci/setup
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	cd kernels/cpu/_asm && $(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@.ci/vulnerabilities $(GO) run $(GOVULNCHECK) ./...
+
+# Everything with the race detector, and leak checks in the tests themselves.
+race:
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+
+# What users build.
+nocgo:
+	CGO_ENABLED=0 $(GO) test -count=1 ./...
+
+# GOAMD64=v3 lets the compiler fuse x*y+z, which must not change a bit.
+v3:
+	GOAMD64=v3 $(GO) test -count=1 ./kernels/... ./tiler/... ./device/... .
+
+cross:
+	for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \
+		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 $(GO) vet ./... && \
+		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/gpurun || exit 1; \
+	done
+
+fuzz:
+	@.ci/fuzz $(FUZZTIME)
+
+generate:
+	$(GO) generate ./...

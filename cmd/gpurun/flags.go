@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/gpurun/gpurun"
+)
+
+// jobFlags are the flags that every verb that runs a job has.
+type jobFlags struct {
+	device []string
+	memory byteCount
+	tiles  tileCount
+	trace  string
+	json   bool
+	quiet  bool
+}
+
+func (f *jobFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
+	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
+	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
+	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
+	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
+	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
+	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
+	fixed(cmd, "tile", "auto")
+}
+
+func (f *jobFlags) config() *gpurun.Config {
+	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles)}
+}
+
+// fixed makes the shell complete flag to words.
+func fixed(cmd *cobra.Command, flag string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}
+
+// byteCount is a flag of a number of bytes with a unit; 0 means the default.
+type byteCount int64
+
+func (b *byteCount) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return fmt.Errorf("want a size such as 512MiB or 2GiB")
+	}
+	*b = byteCount(n)
+	return nil
+}
+
+func (b *byteCount) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return humanize.IBytes(uint64(*b))
+}
+
+func (b *byteCount) Type() string { return "size" }
+
+// tileCount is a flag of a number of tiles; 0 means auto.
+type tileCount int
+
+func (t *tileCount) Set(s string) error {
+	if s == "auto" {
+		*t = 0
+		return nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return fmt.Errorf("want auto, or a number of tiles from 1")
+	}
+	*t = tileCount(n)
+	return nil
+}
+
+func (t *tileCount) String() string {
+	if *t == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(*t))
+}
+
+func (t *tileCount) Type() string { return "auto|N" }
+
+// point is a flag of a complex number, written RE,IM.
+type point struct {
+	value complex128
+	given bool
+}
+
+func (p *point) Set(s string) error {
+	re, im, ok := strings.Cut(s, ",")
+	x, errX := strconv.ParseFloat(strings.TrimSpace(re), 64)
+	y, errY := strconv.ParseFloat(strings.TrimSpace(im), 64)
+	if !ok || errX != nil || errY != nil {
+		return fmt.Errorf("want RE,IM such as -0.75,0.1")
+	}
+	p.value, p.given = complex(x, y), true
+	return nil
+}
+
+func (p *point) String() string {
+	if !p.given {
+		return ""
+	}
+	return fmt.Sprintf("%g,%g", real(p.value), imag(p.value))
+}
+
+func (p *point) Type() string { return "RE,IM" }
+
+// pixels is a flag of an image size, written WxH.
+type pixels struct{ width, height int }
+
+func (p *pixels) Set(s string) error {
+	w, h, ok := strings.Cut(strings.ReplaceAll(s, "×", "x"), "x")
+	width, errW := strconv.Atoi(w)
+	height, errH := strconv.Atoi(h)
+	if !ok || errW != nil || errH != nil || width < 1 || height < 1 {
+		return fmt.Errorf("want WxH such as 1920x1280, each at least 1")
+	}
+	p.width, p.height = width, height
+	return nil
+}
+
+func (p *pixels) String() string { return fmt.Sprintf("%dx%d", p.width, p.height) }
+func (p *pixels) Type() string   { return "WxH" }

@@ -1,0 +1,99 @@
+// Command gpurun computes on every GPU and CPU core of this machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpurun/gpurun"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() { os.Exit(gpurunMain()) }
+
+func gpurunMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once, as it would without a handler.
+	context.AfterFunc(ctx, stop)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// errUsage is matched by errors about how the command was called.
+var errUsage = errors.New("wrong usage")
+
+// usagef returns an error that makes the command exit with exitUsage.
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+type usageError struct{ error }
+
+func (e usageError) Is(target error) bool { return target == errUsage }
+func (e usageError) Unwrap() error        { return e.error }
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "gpurun",
+		Short:         "Compute on every GPU and CPU core of this machine",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	// An error that comes before the verb has started is about the command line.
+	started := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	root.AddCommand(devicesCommand(), mandelCommand(), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	err := root.ExecuteContext(ctx)
+	code := exitCode(ctx, err, started)
+	if err != nil && code != exitInterrupted {
+		fmt.Fprintln(stderr, "gpurun: "+oneLine(err))
+	}
+	if code == exitInterrupted {
+		fmt.Fprintln(stderr, "gpurun: interrupted: nothing was written")
+	}
+	return code
+}
+
+func exitCode(ctx context.Context, err error, started bool) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case !started, errors.Is(err, errUsage),
+		errors.Is(err, gpurun.ErrView), errors.Is(err, gpurun.ErrPalette), errors.Is(err, gpurun.ErrDeviceName):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine returns the message of err on one line, without the prefix that the
+// command prints itself.
+func oneLine(err error) string {
+	s := strings.TrimPrefix(err.Error(), "gpurun: ")
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/gpurun/gpurun"
+)
+
+// mandelFlags are the flags of the verb mandel.
+type mandelFlags struct {
+	jobFlags
+	center    point
+	span      float64
+	size      pixels
+	maxIter   int
+	radius    float64
+	precision string
+	julia     point
+	palette   string
+	output    string
+}
+
+func mandelCommand() *cobra.Command {
+	def := gpurun.DefaultView()
+	f := mandelFlags{size: pixels{def.Width, def.Height}}
+	cmd := &cobra.Command{
+		Use:   "mandel",
+		Short: "Compute an image of the Mandelbrot set or of a Julia set",
+		Long: `Compute an image of the Mandelbrot set or of a Julia set.
+
+The output is a picture (.png), or the escape counts as a NumPy array of uint32
+with one row a line of pixels (.npy), 0 where a pixel never escaped. The counts
+are the same to the last bit on every device.`,
+		Example: `  gpurun mandel -o mandel.png
+  gpurun mandel --center -0.7463,0.1102 --span 0.005 --max-iter 5000 --palette ember -o valley.png
+  gpurun mandel --julia -0.8,0.156 --device all -o julia.png
+  gpurun mandel --precision f64 -o counts.npy`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.jobFlags.add(cmd)
+	flags := cmd.Flags()
+	flags.Var(&f.center, "center", "the middle of the image (default -0.5,0; 0,0 with --julia)")
+	flags.Float64Var(&f.span, "span", def.Span, "the width of the image in the complex plane")
+	flags.Var(&f.size, "size", "the size of the image in pixels")
+	flags.IntVar(&f.maxIter, "max-iter", def.MaxIter, "the steps after which a pixel counts as inside")
+	flags.Float64Var(&f.radius, "escape-radius", 0, "the |z| beyond which a pixel has escaped, from 2 (default 256 for pictures, 2 for .npy)")
+	flags.StringVar(&f.precision, "precision", "auto", "auto, f32 or f64")
+	flags.Var(&f.julia, "julia", "compute the Julia set of this c")
+	flags.StringVar(&f.palette, "palette", gpurun.Palettes()[0], "the colours: "+strings.Join(gpurun.Palettes(), ", "))
+	flags.StringVarP(&f.output, "output", "o", "mandel.png", "the file to write, .png or .npy, or - for a PNG on stdout")
+	fixed(cmd, "precision", "auto", "f32", "f64")
+	fixed(cmd, "palette", gpurun.Palettes()...)
+	if err := cmd.MarkFlagFilename("output", "png", "npy"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+// view returns what the flags ask for.
+func (f *mandelFlags) view(cmd *cobra.Command, counts bool) (gpurun.View, error) {
+	precision, err := gpurun.ParsePrecision(f.precision)
+	if err != nil {
+		return gpurun.View{}, err
+	}
+	v := gpurun.View{
+		Center: f.center.value, Span: f.span, Width: f.size.width, Height: f.size.height,
+		MaxIter: f.maxIter, EscapeRadius: f.radius, Precision: precision, CountsOnly: counts,
+	}
+	switch {
+	case f.julia.given:
+		v.Julia = &f.julia.value
+	case !f.center.given:
+		v.Center = gpurun.DefaultView().Center
+	}
+	// The library takes 0 for the default; typed here it is a mistake.
+	switch {
+	case f.maxIter == 0:
+		return v, usagef("max-iter 0 is not in 1 … 2³¹−1")
+	case !cmd.Flags().Changed("escape-radius"):
+		if counts {
+			v.EscapeRadius = 2
+		}
+	case f.radius == 0:
+		return v, usagef("escape-radius 0 is not in 2 … 1e9")
+	}
+	return v, v.Validate()
+}
+
+// countsOnly tells by the output's name whether it is to hold counts.
+func (f *mandelFlags) countsOnly() (bool, error) {
+	switch ext := strings.ToLower(filepath.Ext(f.output)); {
+	case f.output == "-" && f.json:
+		return false, usagef("stdout cannot take both the picture (-o -) and the report (--json)")
+	case f.output == "-" && term.IsTerminal(int(os.Stdout.Fd())):
+		return false, usagef("a picture does not go to a terminal: name a file with -o, or redirect stdout")
+	case f.output == "-", ext == ".png":
+		return false, nil
+	case ext == ".npy":
+		return true, nil
+	}
+	return false, usagef("output %s is neither .png nor .npy", f.output)
+}
+
+func (f *mandelFlags) run(cmd *cobra.Command) error {
+	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
+	start := time.Now()
+	counts, err := f.countsOnly()
+	if err != nil {
+		return err
+	}
+	view, err := f.view(cmd, counts)
+	if err != nil {
+		return err
+	}
+	palette, err := gpurun.NewPalette(f.palette)
+	if err != nil {
+		return err
+	}
+	out, err := createOutput(f.output)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	if !view.Resolvable() && !f.quiet {
+		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %s can tell apart\n", view.Span, f.precisionOf(view))
+	}
+
+	field, report, err := f.compute(ctx, stderr, view)
+	if err != nil {
+		return err
+	}
+	if counts {
+		err = writeNPY(out, field.Counts, view.Width, view.Height)
+	} else {
+		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&contextWriter{ctx, out}, field.Image(palette))
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", out.name(), pathCause(err))
+	}
+	if err := f.writeTrace(report); err != nil {
+		return err
+	}
+	if err := out.commit(); err != nil {
+		return err
+	}
+	report.Seconds = time.Since(start).Seconds()
+	return f.tell(cmd, field, report, out.name())
+}
+
+func (f *mandelFlags) precisionOf(v gpurun.View) string {
+	if v.Precision == gpurun.Float32 {
+		return "f32"
+	}
+	return "f64"
+}
+
+// compute runs the job with a progress bar.
+func (f *mandelFlags) compute(ctx context.Context, stderr io.Writer, view gpurun.View) (*gpurun.Field, *gpurun.Report, error) {
+	config := f.config()
+	if !f.quiet {
+		if bar := newProgress(stderr); bar != nil {
+			config.Progress = bar.set
+			defer bar.finish()
+		}
+	}
+	eng, err := gpurun.Open(ctx, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer eng.Close()
+	field, err := eng.Mandelbrot(ctx, view)
+	return field, eng.Report(), err
+}
+
+func (f *mandelFlags) writeTrace(report *gpurun.Report) error {
+	if f.trace == "" {
+		return nil
+	}
+	return writeOutput(f.trace, report.WriteTrace)
+}
+
+// tell prints the report, and the last line of a run.
+func (f *mandelFlags) tell(cmd *cobra.Command, field *gpurun.Field, report *gpurun.Report, name string) error {
+	if !f.quiet {
+		for _, d := range report.Devices {
+			if d.SetAside != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", d.ID, d.SetAside)
+			}
+		}
+		v := field.View
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s\n",
+			name, v.Width, v.Height, v.Precision, v.MaxIter, report.Seconds, shares(report))
+	}
+	if !f.json {
+		return nil
+	}
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	enc.SetIndent("", "  ")
+	return enc.Encode(report)
+}
+
+// shares says which device did what part of the work.
+func shares(report *gpurun.Report) string {
+	var parts []string
+	for _, d := range report.Devices {
+		parts = append(parts, fmt.Sprintf("%s %.0f %%", d.ID, 100*d.Share))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// contextWriter fails as soon as ctx is done, so that encoding a large picture
+// can be interrupted.
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c *contextWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}

@@ -1,0 +1,136 @@
+package device
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/cpuid/v2"
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/kernels/cpu"
+)
+
+// defaultShare is the part of a device's memory that the budget is without --mem.
+const defaultShare = 0.8
+
+// cpuDevice computes on all cores that GOMAXPROCS allows.
+type cpuDevice struct {
+	info    Info
+	variant cpu.Variant
+}
+
+// newCPU returns the CPU as a device. memory caps its budget if it is positive.
+func newCPU(memory int64) (Device, error) {
+	if err := cpu.Check(); err != nil {
+		return nil, err
+	}
+	return newCPUVariant(cpu.Best(), memory), nil
+}
+
+func newCPUVariant(v cpu.Variant, memory int64) *cpuDevice {
+	d := &cpuDevice{variant: v, info: newCPUInfo(memory)}
+	d.info.Driver = string(v)
+	return d
+}
+
+func newCPUInfo(memory int64) Info {
+	total := TotalMemory()
+	name := cpuid.CPU.BrandName
+	if name == "" {
+		name = runtime.GOARCH
+	}
+	return Info{
+		ID: "cpu", Kind: CPU, Backend: backendCPU,
+		Name: name, Driver: string(cpu.Best()),
+		Units:  runtime.GOMAXPROCS(0),
+		Memory: total, MaxAlloc: total, Budget: budget(total, memory),
+		Float32: Exact, Float64: Exact,
+	}
+}
+
+// TotalMemory returns the bytes of memory that this machine has, or the
+// largest int64 where the system does not say.
+func TotalMemory() int64 {
+	if m, err := mem.VirtualMemory(); err == nil && m.Total > 0 {
+		return int64(min(m.Total, math.MaxInt64))
+	}
+	return math.MaxInt64
+}
+
+// budget returns the lesser of limit, if it is positive, and the default share
+// of total.
+func budget(total, limit int64) int64 {
+	b := int64(defaultShare * float64(total))
+	if limit > 0 {
+		b = min(b, limit)
+	}
+	return b
+}
+
+func (d *cpuDevice) Info() Info       { return d.info }
+func (d *cpuDevice) ID() string       { return d.info.ID }
+func (d *cpuDevice) Slots() int       { return 1 }
+func (d *cpuDevice) PeakBytes() int64 { return 0 }
+func (d *cpuDevice) Close() error     { return nil }
+
+func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m, ok := job.(*kernels.Mandelbrot)
+	if !ok || d.info.Support(job.DType()) == None {
+		return nil, unsupported(d.info, job)
+	}
+	return &cpuMandelbrot{variant: d.variant, job: m}, nil
+}
+
+// cpuMandelbrot runs Mandelbrot tiles: the cores pull chunks of the tile, so
+// that they finish together however uneven it is.
+type cpuMandelbrot struct {
+	variant cpu.Variant
+	job     *kernels.Mandelbrot
+}
+
+const (
+	// chunksPerCore and minChunk trade balance among the cores for calls. A
+	// chunk is whole groups of the widest kernel, 64 lanes.
+	chunksPerCore = 32
+	minChunk      = 256
+	chunkMultiple = 64
+)
+
+func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
+	if !r.job.Bounds().Contains(t) {
+		return &Error{Device: "cpu", Op: fmt.Sprintf("compute tile %v", t), Err: fmt.Errorf("it is not in the job's %v", r.job.Bounds())}
+	}
+	var stop atomic.Bool
+	defer context.AfterFunc(ctx, func() { stop.Store(true) })()
+
+	cores := runtime.GOMAXPROCS(0)
+	n := t.Area()
+	chunk := max(n/(cores*chunksPerCore), minChunk)
+	chunk = (chunk + chunkMultiple - 1) / chunkMultiple * chunkMultiple
+
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(cores, (n+chunk-1)/chunk) {
+		wg.Go(func() {
+			for !stop.Load() {
+				from := int(next.Add(int64(chunk))) - chunk
+				if from >= n {
+					return
+				}
+				r.variant.Mandelbrot(r.job, t, out, from, min(from+chunk, n), &stop)
+			}
+		})
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+func (r *cpuMandelbrot) Close() error { return nil }

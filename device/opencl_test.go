@@ -1,0 +1,246 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gpurun/gpurun/device/internal/cl"
+	"github.com/gpurun/gpurun/internal/testenv"
+	"github.com/gpurun/gpurun/kernels"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// openOpenCL returns an OpenCL device that is closed when the test ends, when
+// nothing of OpenCL may be left.
+func openOpenCL(t *testing.T, memory int64) *openCLDevice {
+	t.Helper()
+	candidates, err := discoverOpenCL(memory)
+	if len(candidates) == 0 {
+		testenv.Missing(t, "opencl", "there is no OpenCL device here")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := candidates[0].open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		for kind, n := range cl.Live() {
+			if n != 0 {
+				t.Errorf("%d %s were left", n, kind)
+			}
+		}
+	})
+	return d.(*openCLDevice)
+}
+
+func testJob() *kernels.Mandelbrot {
+	job := &kernels.Mandelbrot{T: kernels.Float64, MaxIter: 400, R2: 4, Magnitudes: true}
+	job.CX, job.CY = kernels.Axes(job.T, -0.7463, 0.1102, 0.01, 200, 150)
+	return job
+}
+
+// runWhole returns the planes that d computes for the whole of job.
+func runWhole(t *testing.T, d Device, job kernels.Job) ([][]byte, error) {
+	t.Helper()
+	r, err := d.Begin(t.Context(), job)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	out := kernels.NewResult(job, job.Bounds())
+	return out.Planes, r.Run(t.Context(), job.Bounds(), out)
+}
+
+func wantWhole(t *testing.T, job kernels.Job) [][]byte {
+	t.Helper()
+	d, err := OpenCPU(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planes, err := runWhole(t, d, job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return planes
+}
+
+func samePlanes(a, b [][]byte) bool { return slices.EqualFunc(a, b, slices.Equal[[]byte]) }
+
+// failTimes makes the first n operations called op fail with code, in every
+// context that d creates from now on.
+func failTimes(t *testing.T, d *openCLDevice, n int, op string, code cl.Code) *atomic.Int64 {
+	t.Helper()
+	left := new(atomic.Int64)
+	left.Store(int64(n))
+	d.fault = func(what string) cl.Code {
+		if strings.Contains(what, op) && left.Add(-1) >= 0 {
+			return code
+		}
+		return 0
+	}
+	return left
+}
+
+// TestOutOfMemory has the driver run out of memory here and there: the result
+// is right all the same, and the budget smaller.
+func TestOutOfMemory(t *testing.T) {
+	want := wantWhole(t, testJob())
+	for _, test := range []struct {
+		op    string
+		code  cl.Code
+		times int
+	}{
+		{"create buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE, 1},
+		{"create buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE, 4},
+		{"enqueue kernel", cl.OUT_OF_RESOURCES, 1},
+		{"wait for kernel", cl.OUT_OF_RESOURCES, 3},
+		{"wait for read buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE, 1},
+	} {
+		t.Run(test.op, func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			failTimes(t, d, test.times, test.op, test.code)
+			got, err := runWhole(t, d, testJob())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePlanes(got, want) {
+				t.Error("the result differs")
+			}
+			if got, want := d.ledger.Budget(), d.info.Budget>>test.times; got != want {
+				t.Errorf("the budget is now %d, want %d", got, want)
+			}
+		})
+	}
+}
+
+// TestOutOfMemoryForever has it run out of memory whatever is tried.
+func TestOutOfMemoryForever(t *testing.T) {
+	for _, op := range []string{"create buffer", "wait for kernel"} {
+		t.Run(op, func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			failTimes(t, d, 1<<30, op, cl.MEM_OBJECT_ALLOCATION_FAILURE)
+			_, err := runWhole(t, d, testJob())
+			if !errors.Is(err, cl.MEM_OBJECT_ALLOCATION_FAILURE) || !strings.Contains(err.Error(), "free memory") {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// TestDriverError checks that any other failure is reported as it is, and that
+// the device works again afterwards.
+func TestDriverError(t *testing.T) {
+	d := openOpenCL(t, 0)
+	failTimes(t, d, 1, "wait for kernel", cl.INVALID_OPERATION)
+	_, err := runWhole(t, d, testJob())
+	if err == nil || !errors.Is(err, cl.INVALID_OPERATION) {
+		t.Fatalf("the error is %v", err)
+	}
+	for _, part := range []string{d.info.ID, d.info.Name, "tile 200×150+0+0", "CL_INVALID_OPERATION"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q does not say %q", err, part)
+		}
+	}
+	got, err := runWhole(t, d, testJob())
+	if err != nil || !samePlanes(got, wantWhole(t, testJob())) {
+		t.Errorf("the next job failed: %v", err)
+	}
+}
+
+func TestBudgetTooSmall(t *testing.T) {
+	d := openOpenCL(t, 100)
+	if _, err := d.Begin(t.Context(), testJob()); !errors.Is(err, ErrBudget) {
+		t.Errorf("a job began in 100 bytes: %v", err)
+	}
+}
+
+// TestProgramCache checks that programs are stored and loaded, and that a cache
+// that holds nonsense under the right name costs nothing but time.
+func TestProgramCache(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("GPURUN_CACHE", dir)
+	want := wantWhole(t, testJob())
+	compute := func(what string) {
+		t.Helper()
+		t.Run(what, func(t *testing.T) {
+			got, err := runWhole(t, openOpenCL(t, 0), testJob())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePlanes(got, want) {
+				t.Error("the result differs")
+			}
+		})
+	}
+	compute("with no cache")
+	files, err := filepath.Glob(filepath.Join(dir, "*.bin"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the cache holds %v (%v), want one program", files, err)
+	}
+	whole, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	compute("from the cache")
+
+	damaged := slices.Clone(whole)
+	damaged[len(damaged)/2] ^= 1
+	writeFile(t, files[0], damaged)
+	compute("from a damaged cache")
+	if healed, err := os.ReadFile(files[0]); err != nil || len(healed) != len(whole) || slices.Equal(healed, damaged) {
+		t.Errorf("the damaged program was not replaced (%v)", err)
+	}
+
+	cacheStore(filepath.Base(files[0]), []byte("no program, but with the right sum"))
+	compute("from a foreign cache")
+	t.Setenv("GPURUN_CACHE", "off")
+	compute("with the cache off")
+}
+
+// TestBeginCancelled checks that Begin does not wait for the compiler when its
+// context is done, and that Close then does.
+func TestBeginCancelled(t *testing.T) {
+	t.Setenv("GPURUN_CACHE", "off")
+	d := openOpenCL(t, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	r, err := d.Begin(ctx, testJob())
+	switch {
+	case err == nil: // the compiler was faster
+		r.Close()
+	case !errors.Is(err, context.DeadlineExceeded):
+		t.Errorf("Begin returned %v", err)
+	}
+}
+
+// TestLongOrbits checks launches that go on from one another: many steps of few
+// pixels, on a device that is believed to be slow.
+func TestLongOrbits(t *testing.T) {
+	d := openOpenCL(t, 0)
+	d.speed = speedometer{least: 1e5, rate: 1e5}
+	job := testJob()
+	job.MaxIter = 30000
+	job.CX, job.CY = kernels.Axes(job.T, -0.7463, 0.1102, 0.0002, 40, 25)
+	got, err := runWhole(t, d, job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !samePlanes(got, wantWhole(t, job)) {
+		t.Error("the result differs")
+	}
+}

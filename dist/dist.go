@@ -1,0 +1,69 @@
+// Package dist shares one job out among devices. A queue holds the tiles
+// still to do; for each slot of each device a puller pulls a tile, has it
+// computed and reports back. The queue cuts tiles by predicted cost at the
+// time of the pull, so that all devices finish together, whatever their
+// speeds. See "The queue" in docs/architecture.md.
+//
+// The queue has one mutex. Of the code that a caller brings, only Cost runs
+// under it; Sink, Device, Runner and Progress never do.
+package dist
+
+import (
+	"context"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// Device is something that computes tiles, such as the CPU or an OpenCL
+// device.
+type Device interface {
+	// ID names the device in reports and errors.
+	ID() string
+
+	// Slots returns how many tiles the device likes to have at once: 1, or 2
+	// where copies of one tile can overlap the computing of another. Below 1
+	// counts as 1.
+	Slots() int
+
+	// Begin readies the device for job, which may take as long as a compiler
+	// needs, and returns the Runner for it. It returns within 100 ms of the
+	// end of ctx. ctx ends when the job does: what outlives Begin is released
+	// by the Runner's Close, not by ctx.
+	Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error)
+}
+
+// Sink takes the results of a job, tile by tile.
+type Sink interface {
+	// Put stores the planes of r, the result of t. Every element of the job
+	// is put exactly once; the tiles are those of the queue and come in any
+	// order, several at a time from different goroutines. r is only valid
+	// until Put returns. An error ends the job.
+	Put(t kernels.Tile, r *kernels.Result) error
+}
+
+// DefaultMaxResultBytes is the largest result of a tile, unless
+// Options.MaxResultBytes says otherwise.
+const DefaultMaxResultBytes = 16 << 20
+
+// Options adjust a Run; the zero value is good.
+type Options struct {
+	// Cost predicts the work of a tile. Where it is nil, or does not give the
+	// whole job a positive, finite cost, every element costs 1.
+	Cost tiler.Cost
+
+	// Tiles, if positive, cuts the job beforehand into this number of tiles
+	// of equal area, which are handed out whole, costliest first.
+	Tiles int
+
+	// MaxResultBytes bounds the size of a tile's result; 0 or less means
+	// DefaultMaxResultBytes. It does not bind Tiles: a device computes a tile
+	// of any size.
+	MaxResultBytes int
+
+	// Progress, if not nil, is called with the part of the job's cost that is
+	// done, from 0 to 1: never twice at once, never with less than before, at
+	// most every 50 ms, and with 1 when the job is done. It is not called
+	// after Run has returned.
+	Progress func(done float64)
+}

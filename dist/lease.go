@@ -1,0 +1,300 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// When a lease is given up.
+const (
+	// A lease is lost deadlineFactor × its predicted time + deadlineSlack
+	// after it was granted.
+	deadlineFactor = 4
+	deadlineSlack  = time.Second
+
+	// A lease of a puller with an unknown rate is lost when nothing has been
+	// heard of it for so long. It is generous: the first tile of a job may
+	// wait for a driver to wake up, and with Options.Tiles it may be large.
+	silenceLimit = 2 * time.Minute
+
+	// A device that has not answered a lease so long after the lease was
+	// revoked is set aside. A Runner has 100 ms for it.
+	hangLimit = time.Second
+)
+
+// lease is the right of a puller to answer for one tile. It is live from the
+// grant until it is answered, revoked, or the job ends; what comes after that
+// is refused. The puller answers exactly once, by done, failed or lost, also
+// when the lease has been revoked: that says that the device is free again.
+type lease struct {
+	id        uint64 // the epoch: no two leases of a queue share it
+	tile      kernels.Tile
+	puller    *puller
+	duplicate bool
+
+	// ctx is done when the lease is no longer live; the device may then stop.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// All that follows is guarded by the queue's mutex.
+	live, answered bool
+	pieces         []*piece // of tile, what nobody has answered yet
+	cost           float64  // of tile
+	start          time.Time
+	predicted      time.Duration
+	rated          bool      // predicted rests on a measured rate
+	due            time.Time // when timer has something to say
+	timer          *time.Timer
+}
+
+// grant leases x to p. q.mu is held.
+func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
+	q.lastID++
+	l := &lease{
+		id: q.lastID, tile: x.tile, puller: p, duplicate: len(x.holders) > 0,
+		live: true, pieces: []*piece{x}, cost: x.cost, start: now,
+		predicted: p.rate.predict(x.cost), rated: p.rate.perSecond() > 0,
+	}
+	l.ctx, l.cancel = context.WithCancel(q.ctx)
+	x.holders = append(x.holders, l)
+	q.live = append(q.live, l)
+	if q.counts.began.IsZero() {
+		q.counts.began = now
+	}
+	if l.duplicate {
+		q.counts.duplicates++
+	}
+	limit := silenceLimit
+	if l.rated {
+		limit = deadlineFactor*l.predicted + deadlineSlack
+	}
+	l.due = now.Add(limit)
+	l.timer = time.AfterFunc(limit, func() { q.overdue(l) })
+	return l
+}
+
+// overdue runs when a lease has reached its deadline, or a device has not
+// answered a lease that was revoked.
+func (q *queue) overdue(l *lease) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.over || l.answered || time.Now().Before(l.due):
+	case l.live:
+		q.lose(l, errDeadline)
+	default:
+		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, errHung))
+	}
+}
+
+// close makes l no longer live and notes its outcome. busy is the time that
+// the device computed, if known. q.mu is held.
+func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Duration) {
+	l.live = false
+	l.timer.Stop()
+	q.live = slices.DeleteFunc(q.live, func(m *lease) bool { return m == l })
+	for _, x := range l.pieces {
+		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
+	}
+	start := l.start
+	if busy > 0 && busy < now.Sub(l.start) {
+		start = now.Add(-busy)
+	}
+	l.puller.device.work.spans = append(l.puller.device.work.spans, Span{
+		Device: l.puller.device.id, Slot: l.puller.slot, Tile: l.tile, Outcome: outcome,
+		Start: start.Sub(q.counts.began), End: now.Sub(q.counts.began),
+	})
+	if outcome == OutcomeLost {
+		q.counts.lost++
+	}
+}
+
+// revoke takes l back from its puller, which has not answered, and makes
+// pending what l alone held. q.mu is held.
+func (q *queue) revoke(l *lease, outcome Outcome) {
+	now := time.Now()
+	if elapsed := now.Sub(l.start); elapsed > l.predicted {
+		l.puller.rate.add(l.cost, elapsed) // slower than was thought, at least by so much
+	}
+	q.close(l, outcome, now, 0)
+	l.cancel()
+	q.giveBack(l.pieces)
+	if !l.answered && l.puller.device.inUse() {
+		l.due = now.Add(hangLimit)
+		l.timer.Reset(hangLimit)
+	}
+}
+
+// lose handles the loss of l. The tile is as good as before; the device is
+// set aside if it loses or fails three running. q.mu is held.
+func (q *queue) lose(l *lease, err error) {
+	q.revoke(l, OutcomeLost)
+	q.setBack(l, err)
+	q.dispatch()
+}
+
+func (q *queue) setBack(l *lease, err error) {
+	d := l.puller.device
+	if d.setback++; d.setback >= deviceSetbacks {
+		q.setAside(d, computing(d.id, l.tile, fmt.Errorf("%d tiles running failed or were lost, the last: %w", d.setback, err)))
+	}
+}
+
+// answer notes that the puller of l has answered and whether the answer
+// counts. q.mu is held.
+func (l *lease) answer() bool {
+	l.answered = true
+	if !l.live {
+		l.timer.Stop()
+	}
+	return l.live
+}
+
+// keep says that the device is still at it. It keeps a lease alive of which
+// it is not known how long it should take, and returns errRefused if the
+// lease is no longer live.
+func (l *lease) keep() error {
+	q := l.puller.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !l.live {
+		return errRefused
+	}
+	if !l.rated {
+		l.due = time.Now().Add(silenceLimit)
+		l.timer.Reset(silenceLimit)
+	}
+	return nil
+}
+
+// done answers l with the result of its tile, which took busy to compute, and
+// puts into the sink as much of it as nobody has answered before. r may be
+// used again when done has returned.
+func (l *lease) done(r *kernels.Result, busy time.Duration) error {
+	q, p := l.puller.q, l.puller
+	q.mu.Lock()
+	if !l.answer() {
+		q.mu.Unlock()
+		return errRefused
+	}
+	now := time.Now()
+	q.close(l, OutcomeDone, now, busy)
+	l.cancel()
+	p.rate.add(l.cost, busy)
+	p.device.setback = 0
+	q.claim(l)
+	p.device.work.add(l, r)
+	q.putting.Add(1)
+	defer q.putting.Done()
+	q.dispatch()
+	q.mu.Unlock()
+
+	err := q.put(l, r)
+
+	q.mu.Lock()
+	p.overhead = (p.overhead + max(0, time.Since(l.start)-busy)) / 2
+	if err != nil {
+		q.end(fmt.Errorf("dist: storing the result of tile %v: %w", l.tile, err))
+	} else {
+		q.settle(l)
+	}
+	q.mu.Unlock()
+	q.progress.tell(q)
+	return nil
+}
+
+// claim takes the pieces of l for l alone. Leases left with no piece have
+// been beaten. q.mu is held.
+func (q *queue) claim(l *lease) {
+	for _, x := range l.pieces {
+		for _, m := range x.holders {
+			m.pieces = slices.DeleteFunc(m.pieces, func(y *piece) bool { return y == x })
+			if len(m.pieces) == 0 {
+				q.revoke(m, OutcomeBeaten)
+			}
+		}
+		x.holders = nil
+	}
+}
+
+// put hands the claimed pieces of l to the sink: as the tile that it is, or
+// one by one if others have answered some.
+func (q *queue) put(l *lease, r *kernels.Result) error {
+	if l.area() == l.tile.Area() {
+		return q.sink.Put(l.tile, r)
+	}
+	for _, x := range l.pieces {
+		part := kernels.NewResult(q.job, x.tile)
+		within := x.tile
+		within.X, within.Y = within.X-l.tile.X, within.Y-l.tile.Y
+		for i, d := range q.job.Planes() {
+			tiler.Cut(part.Planes[i], within, r.Planes[i], l.tile.W, d.Size())
+		}
+		if err := q.sink.Put(x.tile, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// area returns the number of elements in the pieces of l.
+func (l *lease) area() int {
+	n := 0
+	for _, x := range l.pieces {
+		n += x.tile.Area()
+	}
+	return n
+}
+
+// settle notes that the claimed pieces of l are in the sink. q.mu is held.
+func (q *queue) settle(l *lease) {
+	q.counts.last = time.Now()
+	q.areaDone += l.area()
+	for _, x := range l.pieces {
+		q.costDone += x.cost
+	}
+	if q.areaDone == q.job.Bounds().Area() {
+		q.end(nil)
+	}
+}
+
+// failed answers l with the error of its device: the kernel said no.
+func (l *lease) failed(err error) error {
+	q, d := l.puller.q, l.puller.device
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !l.answer() {
+		return errRefused
+	}
+	q.close(l, OutcomeFailed, time.Now(), 0)
+	l.cancel()
+	for _, x := range l.pieces {
+		x.failures = append(x.failures, failure{d, computing(d.id, l.tile, err)})
+	}
+	q.giveBack(l.pieces)
+	q.checkFailures(l.pieces)
+	q.setBack(l, err)
+	q.dispatch()
+	return nil
+}
+
+// lost answers l with the news that there will be no answer.
+func (l *lease) lost(err error) error {
+	q := l.puller.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !l.answer() {
+		return errRefused
+	}
+	if !errors.Is(err, ErrLost) {
+		err = fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	q.lose(l, err)
+	return nil
+}

@@ -1,0 +1,113 @@
+package dist
+
+import (
+	"container/heap"
+	"slices"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// piece is a rectangle of the output for which the queue keeps one account.
+// The pieces that are pending, leased and answered cover the output exactly
+// and never overlap; the first whole answer for a piece wins.
+//
+// A piece is pending if it is in queue.pending, leased if it has holders, and
+// answered once it has left both for good.
+type piece struct {
+	tile     kernels.Tile
+	cost     float64
+	holders  []*lease  // the live leases that would answer it
+	failures []failure // on distinct devices: none gets it twice
+}
+
+// failure is a device that failed on a piece, and how.
+type failure struct {
+	device *deviceUse
+	err    *DeviceError
+}
+
+// part returns the account for t, a part of x, with all that is known of x.
+func (q *queue) part(x *piece, t kernels.Tile) *piece {
+	return &piece{tile: t, cost: q.cost.Cost(t), holders: slices.Clone(x.holders), failures: slices.Clone(x.failures)}
+}
+
+// cut divides x in two or three parts, of which the first costs about want
+// and has at most maxArea elements. Parts may be one: x itself.
+func (q *queue) cut(x *piece, want float64, maxArea int) (head *piece, rest []*piece) {
+	tile, others := tiler.CutByCost(x.tile, q.cost, want, maxArea)
+	if len(others) == 0 {
+		return x, nil
+	}
+	for _, t := range others {
+		rest = append(rest, q.part(x, t))
+	}
+	return q.part(x, tile), rest
+}
+
+func (x *piece) failedOn(d *deviceUse) bool {
+	return slices.ContainsFunc(x.failures, func(f failure) bool { return f.device == d })
+}
+
+func (x *piece) heldBy(d *deviceUse) bool {
+	return slices.ContainsFunc(x.holders, func(l *lease) bool { return l.puller.device == d })
+}
+
+// pendingPieces is a heap: first what has failed somewhere, so that a tile
+// that fails everywhere ends the job early, then the costliest.
+type pendingPieces []*piece
+
+func (h pendingPieces) Len() int      { return len(h) }
+func (h pendingPieces) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+func (h pendingPieces) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	if len(a.failures) != len(b.failures) {
+		return len(a.failures) > len(b.failures)
+	}
+	if a.cost != b.cost {
+		return a.cost > b.cost
+	}
+	if a.tile.Y != b.tile.Y {
+		return a.tile.Y < b.tile.Y
+	}
+	return a.tile.X < b.tile.X
+}
+
+// Push is for package heap alone.
+func (h *pendingPieces) Push(x any) { *h = append(*h, x.(*piece)) }
+
+// Pop is for package heap alone.
+func (h *pendingPieces) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return x
+}
+
+func (h pendingPieces) cost() float64 {
+	sum := 0.0
+	for _, x := range h {
+		sum += x.cost
+	}
+	return sum
+}
+
+// take removes and returns the first piece that has not failed on d, or nil.
+func (h *pendingPieces) take(d *deviceUse) *piece {
+	var found *piece
+	var passed []*piece
+	for found == nil && h.Len() > 0 {
+		x := heap.Pop(h).(*piece)
+		if x.failedOn(d) {
+			passed = append(passed, x)
+		} else {
+			found = x
+		}
+	}
+	for _, x := range passed {
+		heap.Push(h, x)
+	}
+	return found
+}

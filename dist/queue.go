@@ -1,0 +1,312 @@
+package dist
+
+import (
+	"container/heap"
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// queue holds the tiles of one job that are still to do and the leases that
+// are out. Pullers, local or remote, pull from it.
+//
+// Everything happens in events: a pull, an answer, a timer, a device that is
+// set aside. Each changes the state under the mutex and then, if there may be
+// work for a waiting puller, calls dispatch.
+type queue struct {
+	job     kernels.Job
+	sink    Sink
+	cost    tiler.Cost
+	total   float64 // the cost of the whole job
+	maxArea int     // of a tile
+	fixed   bool    // tiles were cut beforehand and stay as they are
+
+	// ctx is the parent of the leases' contexts. It is done when the job has
+	// ended, and not before: a lease whose context is done is always over.
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the job has ended
+
+	// putting counts the answers that are being put into the sink. It only
+	// grows while the job has not ended.
+	putting  sync.WaitGroup
+	progress progress
+
+	mu       sync.Mutex
+	over     bool // the job has ended, with err
+	err      error
+	devices  []*deviceUse
+	pullers  []*puller
+	pending  pendingPieces
+	live     []*lease
+	waiting  []*request // in the order of their pulls
+	wake     *time.Timer
+	lastID   uint64
+	areaDone int     // elements put into the sink
+	costDone float64 // their cost
+	counts   counts
+}
+
+// deviceUse is what the queue knows of a device that the job uses.
+type deviceUse struct {
+	id      string
+	slots   int
+	began   bool // it has pulled, or could have
+	serving bool // its Runner, or its Begin, has not returned for good
+	aside   *DeviceError
+	setback int // leases failed or lost since the last one done
+	work    work
+}
+
+func (d *deviceUse) inUse() bool { return d.aside == nil }
+
+// puller is what the queue knows of the loop that pulls for one slot of a
+// device.
+type puller struct {
+	q        *queue
+	device   *deviceUse
+	slot     int
+	rate     rate
+	overhead time.Duration // of a tile, besides computing; smoothed
+}
+
+// request is a pull that waits for its lease.
+type request struct {
+	puller *puller
+	lease  *lease        // nil if there is no more work
+	ready  chan struct{} // closed when lease is final
+}
+
+func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
+	bounds := job.Bounds()
+	q := &queue{
+		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
+		ended:    make(chan struct{}),
+		progress: progress{report: opts.Progress},
+	}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	if q.cost != nil {
+		q.total = q.cost.Cost(bounds)
+	}
+	if !(q.total > 0) || math.IsInf(q.total, 1) {
+		q.cost, q.total = tiler.Uniform(1), float64(bounds.Area())
+	}
+	maxBytes := opts.MaxResultBytes
+	if maxBytes <= 0 {
+		maxBytes = DefaultMaxResultBytes
+	}
+	q.maxArea = max(1, maxBytes/max(1, kernels.ResultBytes(job, kernels.Tile{W: 1, H: 1})))
+	for _, t := range tiler.Split(bounds, max(1, opts.Tiles)) {
+		heap.Push(&q.pending, &piece{tile: t, cost: q.cost.Cost(t)})
+	}
+	if bounds.Empty() {
+		q.end(nil)
+	}
+	return q
+}
+
+// use takes a device into the job. It counts as in use, and can still save a
+// tile that failed elsewhere, even before its pullers join.
+func (q *queue) use(id string, slots int) *deviceUse {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := &deviceUse{id: id, slots: max(1, slots), serving: true}
+	q.devices = append(q.devices, d)
+	return d
+}
+
+// join adds a puller for a slot of d.
+func (q *queue) join(d *deviceUse, slot int) *puller {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := &puller{q: q, device: d, slot: slot}
+	d.began = true
+	q.pullers = append(q.pullers, p)
+	return p
+}
+
+// pull waits for a tile for p. It returns errOver when there will be none,
+// and ctx's error when ctx is done first.
+func (p *puller) pull(ctx context.Context) (*lease, error) {
+	q := p.q
+	r := &request{puller: p, ready: make(chan struct{})}
+	q.mu.Lock()
+	if q.over || !p.device.inUse() {
+		q.mu.Unlock()
+		return nil, errOver
+	}
+	q.waiting = append(q.waiting, r)
+	q.dispatch()
+	q.mu.Unlock()
+
+	select {
+	case <-r.ready:
+	case <-ctx.Done():
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if i := slices.Index(q.waiting, r); i >= 0 {
+			q.waiting = slices.Delete(q.waiting, i, i+1)
+			return nil, ctx.Err()
+		}
+	}
+	if r.lease == nil {
+		return nil, errOver
+	}
+	return r.lease, nil
+}
+
+// dispatch gives every waiting puller a lease for which there is one, and
+// sets the alarm for the time when a lease becomes late enough to duplicate.
+// q.mu is held.
+func (q *queue) dispatch() {
+	if q.over {
+		return
+	}
+	now := time.Now()
+	for i := 0; i < len(q.waiting); {
+		r := q.waiting[i]
+		if r.lease = q.next(r.puller, now); r.lease == nil {
+			i++
+			continue
+		}
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		close(r.ready)
+	}
+	if q.wake != nil {
+		q.wake.Stop()
+		q.wake = nil
+	}
+	if late, ok := q.nextLate(now); ok && len(q.waiting) > 0 {
+		q.wake = time.AfterFunc(late.Sub(now), func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.dispatch()
+		})
+	}
+}
+
+// next returns a lease for p: on what is pending or, failing that, on what
+// another device has leased.
+func (q *queue) next(p *puller, now time.Time) *lease {
+	remaining := 0.0
+	if !q.fixed {
+		remaining = q.pending.cost()
+	}
+	x := q.pending.take(p.device)
+	if x == nil {
+		return q.duplicate(p, now)
+	}
+	if !q.fixed {
+		want, maxArea := q.want(p, remaining, q.totalRate())
+		head, rest := q.cut(x, want, maxArea)
+		for _, y := range rest {
+			heap.Push(&q.pending, y)
+		}
+		x = head
+	}
+	return q.grant(p, x, now)
+}
+
+// giveBack makes those of the pieces pending that no live lease holds.
+func (q *queue) giveBack(pieces []*piece) {
+	for _, x := range pieces {
+		if len(x.holders) == 0 {
+			heap.Push(&q.pending, x)
+			q.counts.retries++
+		}
+	}
+}
+
+// setAside ends the use of d for this job: its leases are lost, its pullers
+// get no more work. The job ends if no device is left, or none for a tile.
+// q.mu is held.
+func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
+	if q.over || !d.inUse() {
+		return
+	}
+	d.aside = cause
+	for _, l := range slices.Clone(q.live) {
+		if l.puller.device == d {
+			q.revoke(l, OutcomeLost)
+		}
+	}
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
+		if r.puller.device == d {
+			close(r.ready)
+		}
+		return r.puller.device == d
+	})
+	if !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
+		q.end(q.noDevice())
+		return
+	}
+	q.checkFailures(q.pending)
+	q.dispatch()
+}
+
+func (q *queue) noDevice() error {
+	e := &JobError{Reason: ErrNoDevice}
+	for _, d := range q.devices {
+		e.Causes = append(e.Causes, d.aside)
+	}
+	return e
+}
+
+// tileDevices is the number of devices on which a tile fails before it ends
+// the job, and deviceSetbacks the number of leases running that a device
+// fails or loses before it is set aside.
+const (
+	tileDevices    = 3
+	deviceSetbacks = 3
+)
+
+// checkFailures ends the job if one of the pieces has failed on three devices
+// or on all in use.
+func (q *queue) checkFailures(pieces []*piece) {
+	for _, x := range pieces {
+		elsewhere := slices.ContainsFunc(q.devices, func(d *deviceUse) bool { return d.inUse() && !x.failedOn(d) })
+		if len(x.failures) == 0 || len(x.failures) < tileDevices && elsewhere {
+			continue
+		}
+		e := &JobError{Reason: ErrTileFailed}
+		for _, f := range x.failures {
+			e.Causes = append(e.Causes, f.err)
+		}
+		q.end(e)
+		return
+	}
+}
+
+// end ends the job, with err or, if it is nil, because it is done. All leases
+// end, and all pulls. q.mu is held, or q is not yet shared.
+func (q *queue) end(err error) {
+	if q.over {
+		return
+	}
+	q.over, q.err = true, err
+	for _, l := range slices.Clone(q.live) {
+		q.close(l, OutcomeStopped, time.Now(), 0)
+		l.cancel()
+	}
+	for _, r := range q.waiting {
+		close(r.ready)
+	}
+	q.waiting = nil
+	if q.wake != nil {
+		q.wake.Stop()
+	}
+	q.cancel()
+	close(q.ended)
+}
+
+// stop ends the job with err, which is not nil, unless it has ended already.
+func (q *queue) stop(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.end(err)
+}

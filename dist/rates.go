@@ -1,0 +1,123 @@
+package dist
+
+import (
+	"math"
+	"time"
+)
+
+// What bounds the predicted time of a tile.
+const (
+	// leastGrain is the shortest time worth a tile of its own.
+	leastGrain = 2 * time.Millisecond
+
+	// overheadGrain times the overhead of a tile is the other lower bound: it
+	// keeps the overhead below a tenth.
+	overheadGrain = 10
+
+	// ceiling is the longest: what is lost with a device, and how long a
+	// device that has become slow goes unnoticed, stay small.
+	ceiling = time.Second
+
+	// factor: the pullers together take 1/factor of what remains at their
+	// current rates, so tiles shrink as the end nears. S. Hummel,
+	// E. Schonberg, L. Flynn, "Factoring: a method for scheduling parallel
+	// loops", 1992.
+	factor = 2
+
+	// growth bounds how much longer a tile is predicted to take than the
+	// puller's recent ones took: a rate measured on a small tile may be far
+	// off for a large one.
+	growth = 16
+)
+
+// The size of a puller's first tiles, while its rate is unknown: of each,
+// the elements at most, and the part of the remaining cost at most that all
+// pullers' first tiles take together.
+const (
+	probeArea  = 4096
+	probeShare = 64
+)
+
+// rate is a puller's measured speed: cost over time, where each earlier tile
+// weighs half as much as the one after it. As cost and time are smoothed
+// apart, a large tile outweighs a small one, and a rate that was far off is
+// put right by one tile, whether it was too high or too low.
+type rate struct {
+	cost, busy float64 // the decayed sums; busy in seconds
+}
+
+func (r *rate) add(cost float64, busy time.Duration) {
+	if cost > 0 {
+		r.cost = r.cost/2 + cost
+		r.busy = r.busy/2 + max(busy, time.Microsecond).Seconds()
+	}
+}
+
+// perSecond returns the cost a second, 0 while it is unknown.
+func (r *rate) perSecond() float64 {
+	if r.busy == 0 {
+		return 0
+	}
+	return r.cost / r.busy
+}
+
+// predict returns the time that cost takes; the ceiling while the rate is
+// unknown, as no tile is meant to take longer.
+func (r *rate) predict(cost float64) time.Duration {
+	if r.busy == 0 {
+		return ceiling
+	}
+	return duration(cost / r.perSecond())
+}
+
+// duration converts seconds, of any size, leaving room for sums.
+func duration(seconds float64) time.Duration {
+	return time.Duration(min(seconds*1e9, math.MaxInt64/16))
+}
+
+// grain returns the shortest time worth a tile for p.
+func (p *puller) grain() time.Duration {
+	return min(max(leastGrain, overheadGrain*p.overhead), ceiling)
+}
+
+// want returns the cost and the greatest area of the tile that p should take
+// from a pool of work that pullers of the given rates, added up, share.
+func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int) {
+	r := p.rate.perSecond()
+	if r == 0 {
+		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
+	}
+	grain := p.grain().Seconds()
+	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
+	return max(seconds, grain) * r, q.maxArea
+}
+
+// slotsInUse counts the pullers that there are and will be.
+func (q *queue) slotsInUse() int {
+	n := 0
+	for _, d := range q.devices {
+		if d.inUse() {
+			n += d.slots
+		}
+	}
+	return max(1, n)
+}
+
+// totalRate returns the rates of all pullers added up, taking an unknown one
+// for the mean of the others. It is 0 if none is known.
+func (q *queue) totalRate() float64 {
+	sum, known, all := 0.0, 0, 0
+	for _, p := range q.pullers {
+		if !p.device.inUse() {
+			continue
+		}
+		all++
+		if r := p.rate.perSecond(); r > 0 {
+			sum, known = sum+r, known+1
+		}
+	}
+	if known == 0 {
+		return 0
+	}
+	return sum / float64(known) * float64(all)
+}

@@ -1,0 +1,187 @@
+package dist
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// Report says how a job went.
+type Report struct {
+	// Makespan runs from the first pull to the last result stored.
+	Makespan time.Duration
+
+	// Ideal is what Makespan would have been had all devices that began been
+	// busy to the end: the sum of their Busy ÷ their number.
+	Ideal time.Duration
+
+	// Retries counts the tiles that went back to the queue, failed or lost;
+	// Duplicates the leases on what another device already had; Lost the
+	// leases that ended in no answer.
+	Retries, Duplicates, Lost int
+
+	// Devices are in the order in which they were given.
+	Devices []DeviceReport
+
+	// Spans lists every lease, by its start.
+	Spans []Span
+}
+
+// DeviceReport says what one device did. It counts only tiles of which the
+// result, or a part of it, was used.
+type DeviceReport struct {
+	ID    string
+	Slots int
+	Tiles int
+
+	// Busy is the time in which the device computed, on one tile or several.
+	Busy time.Duration
+
+	// Cost is the cost of the results used, in the job's unit; Share is its
+	// part of the cost of the whole job, from 0 to 1; Rate is Cost a second of
+	// Busy, 0 where Busy is.
+	Cost, Share, Rate float64
+
+	// BytesIn and BytesOut were copied to and from the device's memory.
+	BytesIn, BytesOut int64
+
+	// SetAside says why the device was given up before the job was done, or
+	// why it could not be closed; it is nil for a device without fault, else it
+	// is a *DeviceError.
+	SetAside error
+}
+
+// Span is one lease: what a slot of a device did in a stretch of time, which
+// is given relative to the first pull.
+type Span struct {
+	Device     string
+	Slot       int
+	Tile       kernels.Tile
+	Start, End time.Duration
+	Outcome    Outcome
+}
+
+// Outcome is how a lease ended.
+type Outcome string
+
+// The outcomes of a lease.
+const (
+	OutcomeDone    Outcome = "done"
+	OutcomeBeaten  Outcome = "beaten" // other leases on the same elements were answered first
+	OutcomeFailed  Outcome = "failed"
+	OutcomeLost    Outcome = "lost"
+	OutcomeStopped Outcome = "stopped" // the job ended first
+)
+
+// counts are the queue's entries for the report.
+type counts struct {
+	began, last               time.Time // the first grant, the last result stored
+	retries, duplicates, lost int
+}
+
+// work is one device's entries for the report.
+type work struct {
+	tiles             int
+	cost              float64
+	bytesIn, bytesOut int64
+	spans             []Span
+}
+
+// add enters the answer r to l, as far as it is used.
+func (w *work) add(l *lease, r *kernels.Result) {
+	w.tiles++
+	w.cost += costOf(l.pieces)
+	w.bytesIn += r.BytesIn
+	w.bytesOut += r.BytesOut
+}
+
+// busy returns the time that at least one span that was done covers.
+func (w *work) busy() time.Duration {
+	var sum, end time.Duration
+	spans := slices.Clone(w.spans)
+	slices.SortFunc(spans, byStart)
+	for _, s := range spans {
+		if s.Outcome == OutcomeDone && s.End > end {
+			sum += s.End - max(s.Start, end)
+			end = s.End
+		}
+	}
+	return sum
+}
+
+func byStart(a, b Span) int { return int(a.Start - b.Start) }
+
+func (q *queue) report() *Report {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost}
+	if !q.counts.last.IsZero() {
+		r.Makespan = q.counts.last.Sub(q.counts.began)
+	}
+	began := 0
+	for _, d := range q.devices {
+		e := DeviceReport{
+			ID: d.id, Slots: d.slots, Tiles: d.work.tiles, Busy: d.work.busy(),
+			Cost: d.work.cost, BytesIn: d.work.bytesIn, BytesOut: d.work.bytesOut,
+		}
+		if q.total > 0 {
+			e.Share = e.Cost / q.total
+		}
+		if e.Busy > 0 {
+			e.Rate = e.Cost / e.Busy.Seconds()
+		}
+		if d.aside != nil {
+			e.SetAside = d.aside
+		}
+		if d.began {
+			began++
+			r.Ideal += e.Busy
+		}
+		r.Devices = append(r.Devices, e)
+		r.Spans = append(r.Spans, d.work.spans...)
+	}
+	r.Ideal /= time.Duration(max(1, began))
+	slices.SortStableFunc(r.Spans, byStart)
+	return r
+}
+
+// progressEvery is the least time between two calls of Options.Progress.
+const progressEvery = 50 * time.Millisecond
+
+// progress calls Options.Progress.
+type progress struct {
+	report func(done float64)
+	mu     sync.Mutex // held while report runs
+	last   time.Time
+}
+
+// tell reports how far q is, unless that is being done or has just been done.
+func (p *progress) tell(q *queue) {
+	if p.report == nil || !p.mu.TryLock() {
+		return
+	}
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.last) < progressEvery {
+		return
+	}
+	q.mu.Lock()
+	done, over := min(1, q.costDone/q.total), q.over
+	q.mu.Unlock()
+	if !over {
+		p.last = now
+		p.report(done)
+	}
+}
+
+// finish reports that the job is done.
+func (p *progress) finish() {
+	if p.report == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report(1)
+}

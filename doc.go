@@ -1,0 +1,10 @@
+// Package gpurun makes the GPUs and CPU cores of this machine work on one
+// problem. An Engine owns the devices; a job is cut into tiles, which the
+// devices pull from one queue as fast as each can compute them; the result is
+// the same, to the last bit, whichever device computed which tile.
+//
+//	eng, err := gpurun.Open(ctx, nil)
+//	if err != nil { … }
+//	defer eng.Close()
+//	field, err := eng.Mandelbrot(ctx, gpurun.DefaultView())
+package gpurun

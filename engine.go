@@ -1,0 +1,190 @@
+package gpurun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gpurun/gpurun/device"
+	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// Config says what an Engine may use. The zero value, like a nil *Config,
+// stands for the defaults.
+type Config struct {
+	// Devices chooses the devices: "auto" (all GPUs, or else the CPU), "all"
+	// (GPUs and CPU together), "cpu", "gpu", "opencl" (any OpenCL device), or
+	// ids as Engine.Devices reports them. Several entries are a union. Default
+	// "auto".
+	Devices []string
+
+	// Memory caps the bytes that tiles may take on each device. The default,
+	// and the upper limit, is 80 % of the device's memory.
+	Memory int64
+
+	// Tiles is the fixed number of equal tiles to cut every job into. 0 lets
+	// the queue cut by cost and measured rates, which is faster.
+	Tiles int
+
+	// Progress, if not nil, is called with the done part of the job, from 0 to
+	// 1, never by two goroutines at once.
+	Progress func(done float64)
+}
+
+// Device describes a device of an Engine.
+type Device = device.Info
+
+// Engine owns devices and runs jobs on them. Its methods are safe for
+// concurrent use; jobs run one after the other, each on all devices.
+type Engine struct {
+	config  Config
+	devices []device.Device
+
+	// spare is a CPU device that is always there: it samples costs, and stands
+	// in where "auto" found GPUs that lack a job's element type.
+	spare device.Device
+
+	job    chan struct{} // holds one token while no job runs
+	closed chan struct{}
+	report *Report // of the last job; guarded by the token
+}
+
+// Open finds the devices that config names and returns an engine of them. A nil
+// config stands for the defaults. The error matches ErrDevice if a named device
+// is not there.
+func Open(ctx context.Context, config *Config) (*Engine, error) {
+	if config == nil {
+		config = &Config{}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if config.Tiles < 0 {
+		return nil, fmt.Errorf("gpurun: Config.Tiles is %d: it must be 0 for automatic tiles, or how many", config.Tiles)
+	}
+	if config.Memory < 0 {
+		return nil, fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", config.Memory)
+	}
+	devices, err := device.Open(config.Devices, config.Memory)
+	if err != nil {
+		return nil, fmt.Errorf("gpurun: open devices: %w", err)
+	}
+	spare, err := device.OpenCPU(config.Memory)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("gpurun: open the CPU: %w", err), closeAll(devices))
+	}
+	e := &Engine{
+		config:  *config,
+		devices: devices,
+		spare:   spare,
+		job:     make(chan struct{}, 1),
+		closed:  make(chan struct{}),
+	}
+	e.config.Devices = slices.Clone(config.Devices)
+	e.job <- struct{}{}
+	return e, nil
+}
+
+// AllDevices describes every device that this machine has, chosen or not, and
+// opens none. A driver that is there but fails is an error beside the devices
+// that were found.
+func AllDevices() ([]Device, error) { return device.List() }
+
+// Devices describes the devices of e.
+func (e *Engine) Devices() []Device {
+	infos := make([]Device, len(e.devices))
+	for i, d := range e.devices {
+		infos[i] = d.Info()
+	}
+	return infos
+}
+
+// Report describes the last job that e ran, whether or not it succeeded, or
+// nil before the first. It waits for a job that is running.
+func (e *Engine) Report() *Report {
+	<-e.job
+	defer func() { e.job <- struct{}{} }()
+	return e.report
+}
+
+// Close waits for a job that is running and releases the devices. Further jobs
+// fail with ErrClosed. Close may be called more than once.
+func (e *Engine) Close() error {
+	<-e.job
+	defer func() { e.job <- struct{}{} }()
+	select {
+	case <-e.closed:
+		return nil
+	default:
+		close(e.closed)
+	}
+	return closeAll(append(e.devices, e.spare))
+}
+
+func closeAll(devices []device.Device) error {
+	var errs []error
+	for _, d := range devices {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// begin waits until no job runs. The caller calls end when its job is done.
+func (e *Engine) begin(ctx context.Context) (end func(), err error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-e.job:
+	}
+	end = func() { e.job <- struct{}{} }
+	if err := ctx.Err(); err != nil {
+		end()
+		return nil, err
+	}
+	select {
+	case <-e.closed:
+		end()
+		return nil, ErrClosed
+	default:
+		return end, nil
+	}
+}
+
+// devicesFor returns the devices that compute in t. Inexact ones take part only
+// where they were named by id.
+func (e *Engine) devicesFor(t kernels.DType) ([]device.Device, error) {
+	var fit []device.Device
+	for _, d := range e.devices {
+		info := d.Info()
+		switch info.Support(t) {
+		case device.Exact:
+			fit = append(fit, d)
+		case device.Inexact:
+			if slices.Contains(e.config.Devices, info.ID) {
+				fit = append(fit, d)
+			}
+		}
+	}
+	switch {
+	case len(fit) > 0:
+		return fit, nil
+	case len(e.config.Devices) == 0 || slices.Contains(e.config.Devices, "auto"):
+		return []device.Device{e.spare}, nil
+	}
+	return nil, fmt.Errorf("gpurun: none of the chosen devices computes %v exactly: choose another precision, or add the device cpu: %w", t, ErrDevice)
+}
+
+// run computes job on devices and keeps the report.
+func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Device, sink dist.Sink, opts dist.Options) (*Report, error) {
+	pullers := make([]dist.Device, len(devices))
+	for i, d := range devices {
+		pullers[i] = d
+	}
+	opts.Tiles = e.config.Tiles
+	opts.Progress = e.config.Progress
+	r, err := dist.Run(ctx, job, pullers, sink, opts)
+	e.report = newReport(job, r, devices)
+	return e.report, err
+}

@@ -1,0 +1,51 @@
+package gpurun
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gpurun/gpurun/device"
+)
+
+var (
+	// ErrView is matched by every error about a View that cannot be computed.
+	ErrView = errors.New("gpurun: invalid view")
+
+	// ErrPalette is matched by the error about an unknown palette.
+	ErrPalette = errors.New("gpurun: unknown palette")
+
+	// ErrTooLarge is matched by the error about an image that does not fit into
+	// this machine's memory.
+	ErrTooLarge = errors.New("gpurun: too large for memory")
+
+	// ErrClosed is returned by an Engine that has been closed.
+	ErrClosed = errors.New("gpurun: engine is closed")
+
+	// ErrDevice is matched by every error about a choice of devices that cannot
+	// be met: an unknown name, or none of a kind.
+	ErrDevice = device.ErrChoice
+
+	// ErrDeviceName is matched by the error about a word that names no kind of
+	// device and is no id.
+	ErrDeviceName = device.ErrName
+
+	// ErrBudget is matched by the error about a memory budget too small for a
+	// single element.
+	ErrBudget = device.ErrBudget
+)
+
+// ViewError says which field of a View is wrong, and how. It matches ErrView.
+type ViewError struct {
+	Field  string // as the command line spells it
+	Value  string
+	Reason string
+}
+
+func (e *ViewError) Error() string { return e.Field + " " + e.Value + " " + e.Reason }
+
+// Is makes a ViewError match ErrView.
+func (e *ViewError) Is(target error) bool { return target == ErrView }
+
+func viewError(field string, value any, reason string) error {
+	return &ViewError{Field: field, Value: fmt.Sprint(value), Reason: reason}
+}

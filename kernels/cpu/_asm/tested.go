@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// run holds the registers of one vector in a tested run.
+type run struct {
+	i                       int // the vector's place in the chunk
+	x, y, a, n, mag, escape reg.VecPhysical
+	alive                   reg.Physical // an opmask with AVX-512, else a vector
+}
+
+// testedRun generates the part that does as many steps as the register tested
+// says and tests each. x and y are in memory before and after it. The zero
+// flag is set if no lane is alive then.
+func (k *kernel) testedRun() {
+	if k.isa == avx512 {
+		k.testedVectors("steps", k.wideRuns())
+	} else {
+		// Two vectors at a time have room in the registers.
+		k.XORL(bits.As32(), bits.As32())
+		for i := 0; i < vectors; i += 2 {
+			k.testedVectors(fmt.Sprintf("steps%d", i), k.pairRuns(i))
+			k.ORQ(part, bits)
+		}
+	}
+	k.SUBQ(tested, remaining)
+	k.ADDQ(tested, clock)
+	if k.isa == avx512 {
+		k.testMasks(opmask[1:5]...)
+	} else {
+		k.TESTQ(bits, bits)
+	}
+}
+
+func (k *kernel) wideRuns() []run {
+	var runs []run
+	for i := range vectors {
+		runs = append(runs, run{
+			i: i, x: k.x(i), y: k.y(i), a: k.a(i), n: k.v(5*vectors + i), mag: k.v(6*vectors + i),
+			alive: opmask[1+i],
+		})
+	}
+	return runs
+}
+
+func (k *kernel) pairRuns(first int) []run {
+	var runs []run
+	for j := range 2 {
+		runs = append(runs, run{
+			i: first + j, x: k.v(j), y: k.v(2 + j), a: k.v(4 + j), n: k.v(6 + j), mag: k.v(8 + j),
+			alive: k.v(10 + j), escape: k.v(12),
+		})
+	}
+	return runs
+}
+
+// testedVectors generates a tested run of some vectors; label is free for it
+// to use. With AVX2 part is 0 after it if none of their lanes is alive.
+func (k *kernel) testedVectors(label string, runs []run) {
+	for _, r := range runs {
+		k.move(k.vector("x", r.i), r.x)
+		k.move(k.vector("y", r.i), r.y)
+		k.loadResults(r.i, r.n, r.mag)
+		if k.isa == avx2 {
+			k.move(k.aliveMem(r.i), r.alive)
+		}
+	}
+	k.broadcastInt(clock, k.clocks())
+	k.MOVQ(tested, counter)
+
+	k.Label(label)
+	k.addInt(k.one(), k.clocks(), k.clocks())
+	for _, r := range runs {
+		k.iterate(r.x, r.y, r.a, k.cx(r.i), k.cy(r.i))
+		k.VMOVAPS(r.a, r.y)
+		k.magnitude(r.x, r.y, r.a)
+		k.record(r)
+	}
+	k.testAlive(runs)
+	k.JZ(LabelRef(label + "done"))
+	k.DECQ(counter)
+	k.JNZ(LabelRef(label))
+
+	k.Label(label + "done")
+	for _, r := range runs {
+		k.move(r.x, k.vector("x", r.i))
+		k.move(r.y, k.vector("y", r.i))
+		k.settle(r)
+	}
+}
+
+// record notes the step and |z|² of the lanes that were alive until now, then
+// drops those that have escaped from the mask. What it has noted is final for
+// them; settle clears it for the others.
+func (k *kernel) record(r run) {
+	if k.isa == avx512 {
+		k.mergeMasked(k.clocks(), r.alive, r.n)
+		k.mergeMasked(r.a, r.alive, r.mag)
+		k.compare(notGreater, k.r2(), r.a, r.alive, r.alive)
+		return
+	}
+	k.blend(r.alive, k.clocks(), r.n)
+	k.blend(r.alive, r.a, r.mag)
+	k.compare(notGreater, k.r2(), r.a, r.escape)
+	k.VANDPS(r.escape, r.alive, r.alive)
+}
+
+// settle clears what record noted for lanes that are still alive, and stores
+// the results.
+func (k *kernel) settle(r run) {
+	if k.isa == avx512 {
+		k.KNOTW(r.alive, opmask[5])
+		k.keepMasked(opmask[5], r.n)
+		k.keepMasked(opmask[5], r.mag)
+	} else {
+		k.VANDNPS(r.n, r.alive, r.n)
+		k.VANDNPS(r.mag, r.alive, r.mag)
+		k.move(r.alive, k.aliveMem(r.i))
+	}
+	k.storeResults(r.i, r.n, r.mag, r.a)
+}
+
+// testAlive sets the zero flag if no lane of runs is alive.
+func (k *kernel) testAlive(runs []run) {
+	if k.isa == avx512 {
+		k.testMasks(opmask[1:5]...)
+		return
+	}
+	k.VORPS(runs[1].alive, runs[0].alive, runs[0].escape)
+	k.signs(runs[0].escape, part)
+	k.TESTL(part.As32(), part.As32())
+}

@@ -1,0 +1,41 @@
+package cpu
+
+// This file imports nothing: the assembly generator type-checks it alone to
+// learn where the fields of lanes are.
+
+// group is how many orbits a lanes value holds: one for each bit of its mask.
+// It is a multiple of the lanes of four vector registers on every instruction
+// set in use.
+const group = 64
+
+// real is a type in which the Mandelbrot kernels compute.
+type real interface{ float32 | float64 }
+
+// lanes is a group of orbits of z → z² + c that are advanced together. Lane i
+// is element i of each array and bit i of alive.
+//
+// The assembly moves whole vectors in and out of the arrays, which is fastest
+// if the value starts at a multiple of the cache line: see newLanes.
+type lanes[T real] struct {
+	// x and y are z of the lanes that are alive, and anything for the others.
+	x, y [group]T
+
+	// cx and cy are c.
+	cx, cy [group]T
+
+	// n is the step at which the lane escaped, counted from 1, and mag is |z|²
+	// there. Both are 0 for a lane that has not escaped.
+	n   [group]uint32
+	mag [group]float32
+
+	// alive has the bits of the lanes that are to be advanced: those that have
+	// neither escaped nor been found to be interior.
+	alive uint64
+
+	// clock is how many steps the lanes that are alive have done, at most
+	// math.MaxInt32.
+	clock int64
+
+	// r2 is the square of the escape radius.
+	r2 T
+}

@@ -1,0 +1,131 @@
+package gpurun
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/gpurun/gpurun/device"
+	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// Report says what one job took, and which device did what share of it.
+type Report struct {
+	Job     string  `json:"job"`     // the kernel's name
+	Seconds float64 `json:"seconds"` // of the whole call
+
+	// Makespan runs from the first pull to the last result. MakespanOverIdeal
+	// divides it by the mean of the devices' busy times: 1 if all were busy
+	// from first to last.
+	Makespan          float64 `json:"makespan"`
+	MakespanOverIdeal float64 `json:"makespan_over_ideal"`
+
+	// Iterations are the steps that the job's definition takes.
+	Iterations int64 `json:"iterations,omitempty"`
+
+	BytesMoved  int64 `json:"bytes_moved"`  // to and from the devices' memories
+	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device
+	BudgetBytes int64 `json:"budget_bytes"` // of that device
+
+	Devices []DeviceReport `json:"devices"`
+
+	Retries    int `json:"retries"`    // tiles computed again after a failure
+	Duplicates int `json:"duplicates"` // leases given out twice near the end
+	Lost       int `json:"lost"`       // leases that went back to the queue unanswered
+
+	spans []dist.Span
+}
+
+// DeviceReport is the part that one device had in a job.
+type DeviceReport struct {
+	ID   string `json:"id"`
+	Host string `json:"host"` // empty for this machine
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+
+	Tiles       int     `json:"tiles"`
+	BusySeconds float64 `json:"busy_seconds"`
+	Share       float64 `json:"share"` // of the work: all shares sum to 1
+	BytesIn     int64   `json:"bytes_in"`
+	BytesOut    int64   `json:"bytes_out"`
+	Rate        float64 `json:"rate"` // iterations a busy second
+
+	// SetAside says why the device was left out after failures; else empty.
+	SetAside string `json:"set_aside,omitempty"`
+}
+
+func newReport(job kernels.Job, r *dist.Report, devices []device.Device) *Report {
+	out := &Report{
+		Job:        job.Kernel(),
+		Makespan:   r.Makespan.Seconds(),
+		Retries:    r.Retries,
+		Duplicates: r.Duplicates,
+		Lost:       r.Lost,
+		spans:      r.Spans,
+	}
+	if r.Ideal > 0 {
+		out.MakespanOverIdeal = r.Makespan.Seconds() / r.Ideal.Seconds()
+	}
+	for i, d := range r.Devices {
+		info := devices[i].Info()
+		dr := DeviceReport{
+			ID: d.ID, Kind: string(info.Kind), Name: info.Name,
+			Tiles: d.Tiles, BusySeconds: d.Busy.Seconds(), Share: d.Share,
+			BytesIn: d.BytesIn, BytesOut: d.BytesOut,
+		}
+		if d.SetAside != nil {
+			dr.SetAside = d.SetAside.Error()
+		}
+		out.Devices = append(out.Devices, dr)
+		out.BytesMoved += d.BytesIn + d.BytesOut
+		if peak := devices[i].PeakBytes(); peak >= out.PeakBytes {
+			out.PeakBytes, out.BudgetBytes = peak, info.Budget
+		}
+	}
+	return out
+}
+
+// setWork records how many iterations the job took, and the rates.
+func (r *Report) setWork(iterations int64) {
+	r.Iterations = iterations
+	for i := range r.Devices {
+		if d := &r.Devices[i]; d.BusySeconds > 0 {
+			d.Rate = d.Share * float64(iterations) / d.BusySeconds
+		}
+	}
+}
+
+// traceEvent is an event of the Chrome trace format: "Trace Event Format",
+// the Chromium project. Times are in microseconds.
+type traceEvent struct {
+	Name  string         `json:"name"`
+	Phase string         `json:"ph"`
+	Time  float64        `json:"ts"`
+	Dur   float64        `json:"dur,omitempty"`
+	PID   int            `json:"pid"`
+	TID   int            `json:"tid"`
+	Args  map[string]any `json:"args,omitempty"`
+}
+
+// WriteTrace writes when each tile was computed where, in the Chrome trace
+// format, which Perfetto and chrome://tracing open: one process a device, one
+// thread a slot.
+func (r *Report) WriteTrace(w io.Writer) error {
+	events := []traceEvent{}
+	pids := map[string]int{}
+	for i, d := range r.Devices {
+		pids[d.ID] = i + 1
+		events = append(events, traceEvent{Name: "process_name", Phase: "M", PID: i + 1,
+			Args: map[string]any{"name": d.ID + " " + d.Name}})
+	}
+	for _, s := range r.spans {
+		events = append(events, traceEvent{
+			Name: fmt.Sprintf("tile %v", s.Tile), Phase: "X",
+			Time: float64(s.Start.Nanoseconds()) / 1e3, Dur: float64((s.End - s.Start).Nanoseconds()) / 1e3,
+			PID: pids[s.Device], TID: s.Slot + 1,
+			Args: map[string]any{"elements": s.Tile.Area(), "outcome": fmt.Sprint(s.Outcome)},
+		})
+	}
+	return json.NewEncoder(w).Encode(map[string]any{"traceEvents": events, "displayTimeUnit": "ms"})
+}
