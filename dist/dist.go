@@ -2,7 +2,7 @@
 // still to do; for each slot of each device a puller pulls a tile, has it
 // computed and reports back. The queue cuts tiles by predicted cost at the
 // time of the pull, so that all devices finish together, whatever their
-// speeds. See "The queue" in docs/architecture.md.
+// speeds.
 //
 // The queue has one mutex. Of the code that a caller brings, only Cost runs
 // under it; Sink, Device, Runner and Progress never do.

@@ -25,8 +25,7 @@ var (
 var ErrLost = errors.New("the tile was lost")
 
 var (
-	errDeadline = fmt.Errorf("no result by the deadline: %w", ErrLost)
-	errHung     = errors.New("the device did not stop when it was told to")
+	errHung = errors.New("the device did not stop when it was told to")
 
 	// errRefused answers a puller whose lease is no longer good: it expired,
 	// its area was answered by another, or the job has ended.

@@ -46,6 +46,8 @@ type fakeDevice struct {
 	// before it. Its error is the tile's.
 	fault func(ctx context.Context, t kernels.Tile, n int) error
 
+	closeErr error // what Close returns
+
 	computing chan struct{} // holds one token: one tile computes at a time
 	tiles     atomic.Int32
 	closed    atomic.Bool
@@ -76,7 +78,7 @@ func (r fakeRunner) Close() error {
 	if r.closed.Swap(true) {
 		return fmt.Errorf("%s was closed twice", r.id)
 	}
-	return nil
+	return r.closeErr
 }
 
 func (r fakeRunner) Run(ctx context.Context, t kernels.Tile, result *kernels.Result) error {

@@ -2,7 +2,6 @@ package dist
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,13 +18,15 @@ const (
 	deadlineSlack  = time.Second
 
 	// A lease of a puller with an unknown rate is lost when nothing has been
-	// heard of it for so long. It is generous: the first tile of a job may
-	// wait for a driver to wake up, and with Options.Tiles it may be large.
-	silenceLimit = 2 * time.Minute
+	// heard of it for so long: a device on this machine says nothing before it
+	// is done. The first tile of a job is small, but may wait for a driver to
+	// wake up. Only with Options.Tiles it may be of any size.
+	silenceLimit      = 2 * time.Minute
+	silenceLimitFixed = time.Hour
 
 	// A device that has not answered a lease so long after the lease was
 	// revoked is set aside. A Runner has 100 ms for it.
-	hangLimit = time.Second
+	hangLimit = 3 * time.Second
 )
 
 // lease is the right of a puller to answer for one tile. It is live from the
@@ -70,13 +71,22 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 	if l.duplicate {
 		q.counts.duplicates++
 	}
-	limit := silenceLimit
-	if l.rated {
-		limit = deadlineFactor*l.predicted + deadlineSlack
-	}
+	limit := q.limit(l)
 	l.due = now.Add(limit)
 	l.timer = time.AfterFunc(limit, func() { q.overdue(l) })
 	return l
+}
+
+// limit returns how long l lasts unless it is answered or kept alive.
+func (q *queue) limit(l *lease) time.Duration {
+	switch {
+	case l.rated:
+		return deadlineFactor*l.predicted + deadlineSlack
+	case q.fixed:
+		return silenceLimitFixed
+	default:
+		return silenceLimit
+	}
 }
 
 // overdue runs when a lease has reached its deadline, or a device has not
@@ -87,7 +97,8 @@ func (q *queue) overdue(l *lease) {
 	switch {
 	case q.over || l.answered || time.Now().Before(l.due):
 	case l.live:
-		q.lose(l, errDeadline)
+		q.revoke(l, OutcomeLost)
+		q.dispatch()
 	default:
 		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, errHung))
 	}
@@ -131,14 +142,9 @@ func (q *queue) revoke(l *lease, outcome Outcome) {
 	}
 }
 
-// lose handles the loss of l. The tile is as good as before; the device is
-// set aside if it loses or fails three running. q.mu is held.
-func (q *queue) lose(l *lease, err error) {
-	q.revoke(l, OutcomeLost)
-	q.setBack(l, err)
-	q.dispatch()
-}
-
+// setBack counts an answer without a result, which speaks against the device
+// if others like it came before. A deadline that passed does not: the rate
+// may have been wrong, and is put right by it. q.mu is held.
 func (q *queue) setBack(l *lease, err error) {
 	d := l.puller.device
 	if d.setback++; d.setback >= deviceSetbacks {
@@ -167,8 +173,9 @@ func (l *lease) keep() error {
 		return errRefused
 	}
 	if !l.rated {
-		l.due = time.Now().Add(silenceLimit)
-		l.timer.Reset(silenceLimit)
+		limit := q.limit(l)
+		l.due = time.Now().Add(limit)
+		l.timer.Reset(limit)
 	}
 	return nil
 }
@@ -292,9 +299,8 @@ func (l *lease) lost(err error) error {
 	if !l.answer() {
 		return errRefused
 	}
-	if !errors.Is(err, ErrLost) {
-		err = fmt.Errorf("%w: %w", ErrLost, err)
-	}
-	q.lose(l, err)
+	q.revoke(l, OutcomeLost)
+	q.setBack(l, err)
+	q.dispatch()
 	return nil
 }

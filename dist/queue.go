@@ -59,7 +59,7 @@ type deviceUse struct {
 	began   bool // it has pulled, or could have
 	serving bool // its Runner, or its Begin, has not returned for good
 	aside   *DeviceError
-	setback int // leases failed or lost since the last one done
+	setback int // answers without a result since the last one with
 	work    work
 }
 
@@ -258,8 +258,8 @@ func (q *queue) noDevice() error {
 }
 
 // tileDevices is the number of devices on which a tile fails before it ends
-// the job, and deviceSetbacks the number of leases running that a device
-// fails or loses before it is set aside.
+// the job, and deviceSetbacks the number of answers running that are failures
+// or losses before the device is set aside.
 const (
 	tileDevices    = 3
 	deviceSetbacks = 3

@@ -24,9 +24,9 @@ const (
 //
 // Errors: ctx's own error if ctx is done before the job; what the sink
 // returned, wrapped; or a *JobError with the reason ErrTileFailed or
-// ErrNoDevice and every cause. A device that cannot begin, that fails or loses
-// three tiles running, or that does not stop when it is told to is set aside
-// and named in the report, and the others do its work.
+// ErrNoDevice and every cause. A device that cannot begin, that fails three
+// tiles running (or says that they are lost), or that does not stop when it is
+// told to is set aside and named in the report, and the others do its work.
 //
 // No Put and no call of Progress is under way when Run returns, and none
 // begins after. Every Runner has then been closed, unless that takes too

@@ -303,3 +303,32 @@ func TestManyQuickDevices(t *testing.T) {
 		cancel()
 	}
 }
+
+// What a tile costs besides computing.
+func BenchmarkTiles(b *testing.B) {
+	for _, devices := range []int{1, 8} {
+		b.Run(fmt.Sprintf("devices=%d", devices), func(b *testing.B) {
+			job := fakeJob{1000, 1000}
+			list := make([]Device, devices)
+			for i := range list {
+				list[i] = &fakeDevice{id: fmt.Sprint(i)}
+			}
+			tiles := 0
+			for b.Loop() {
+				for _, d := range list {
+					d.(*fakeDevice).closed.Store(false)
+				}
+				r, err := Run(b.Context(), job, list, discard{}, Options{Tiles: 50000})
+				if err != nil {
+					b.Fatal(err)
+				}
+				tiles += len(r.Spans)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(tiles), "ns/tile")
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) Put(kernels.Tile, *kernels.Result) error { return nil }

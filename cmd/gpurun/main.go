@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,13 +27,28 @@ const (
 
 func main() { os.Exit(gpurunMain()) }
 
+// interruptGrace is how long a command may take to end by itself after it was
+// interrupted. A driver's compiler, for one, cannot be stopped.
+const interruptGrace = 200 * time.Millisecond
+
 func gpurunMain() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once, as it would without a handler.
-	context.AfterFunc(ctx, stop)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		time.Sleep(interruptGrace)
+		discardOutputs()
+		fmt.Fprintln(os.Stderr, interrupted)
+		os.Exit(exitInterrupted)
+	}()
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
+
+// interrupted is what an interrupted command says.
+const interrupted = "gpurun: interrupted: nothing was written"
 
 // errUsage is matched by errors about how the command was called.
 var errUsage = errors.New("wrong usage")
@@ -73,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "gpurun: "+oneLine(err))
 	}
 	if code == exitInterrupted {
-		fmt.Fprintln(stderr, "gpurun: interrupted: nothing was written")
+		fmt.Fprintln(stderr, interrupted)
 	}
 	return code
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // outputFile is a file that appears whole or not at all: it is written under a
@@ -19,6 +20,18 @@ type outputFile struct {
 	file *os.File
 	buf  *bufio.Writer
 	done bool
+}
+
+// unfinished holds the temporary names of the outputs that are being written.
+var unfinished sync.Map
+
+// discardOutputs removes what all outputs have written so far, for a process
+// that is about to end.
+func discardOutputs() {
+	unfinished.Range(func(temp, _ any) bool {
+		os.Remove(temp.(string))
+		return true
+	})
 }
 
 // createOutput makes a file that commit will name path, or opens stdout for
@@ -54,6 +67,7 @@ func createOutput(path string) (*outputFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open output %s: %w", path, pathCause(err))
 	}
+	unfinished.Store(temp, nil)
 	return newOutput(path, temp, f), nil
 }
 
@@ -80,6 +94,7 @@ func (o *outputFile) commit() error {
 		return fmt.Errorf("write %s: %w", o.name(), pathCause(err))
 	}
 	o.done = true
+	unfinished.Delete(o.temp)
 	return nil
 }
 
@@ -93,6 +108,7 @@ func (o *outputFile) discard() {
 	}
 	if o.temp != "" {
 		os.Remove(o.temp)
+		unfinished.Delete(o.temp)
 	}
 	o.done = true
 }

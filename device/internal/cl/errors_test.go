@@ -52,8 +52,6 @@ func TestBufferErrors(t *testing.T) {
 		_, err := ctx.CreateBuffer(MEM_READ_WRITE, size)
 		wantCode(t, fmt.Sprint(size, " bytes"), err, INVALID_BUFFER_SIZE)
 	}
-	_, err := ctx.CreateBuffer(MemFlags(3), 16) // two kinds of access at once
-	wantCode(t, "wrong flags", err, INVALID_VALUE)
 	if ledger.Used() != 0 {
 		t.Errorf("%d bytes charged for nothing", ledger.Used())
 	}
@@ -74,10 +72,12 @@ func TestBufferErrors(t *testing.T) {
 		_, err = q.EnqueueCopyBuffer(b, b, 0, r[0], r[1])
 		wantCode(t, "copy", err, INVALID_VALUE)
 	}
-	_, err = q.EnqueueReadBuffer(b, 0, m, 0, -1)
+	_, err := q.EnqueueReadBuffer(b, 0, m, 0, -1)
 	wantCode(t, "read less than nothing", err, INVALID_VALUE)
 	_, err = q.EnqueueFillBuffer(b, []byte{1, 2, 3}, 0, 9)
 	wantCode(t, "fill with three bytes", err, INVALID_VALUE)
+	_, err = q.EnqueueFillBuffer(b, make([]byte, 4), 2, 8)
+	wantCode(t, "fill off the pattern's grid", err, INVALID_VALUE)
 	_, err = q.EnqueueFillBuffer(b, nil, 0, 8)
 	wantCode(t, "fill with nothing", err, INVALID_VALUE)
 	if err := q.WriteBuffer(b, 16, nil); err != nil {
@@ -212,7 +212,7 @@ func TestFault(t *testing.T) {
 	wantCode(t, failing, q.Finish(), MEM_OBJECT_ALLOCATION_FAILURE)
 
 	failing = "wait for kernel spin"
-	for _, steps := range []uint32{1, 1_000_000} {
+	for _, steps := range []uint32{1, 100_000} {
 		e := spin(t, q, k, steps)
 		wantCode(t, failing, e.Wait(context.Background()), MEM_OBJECT_ALLOCATION_FAILURE)
 		e.Release()

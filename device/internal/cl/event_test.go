@@ -56,7 +56,11 @@ func TestWaitCancelled(t *testing.T) {
 	}
 	brief, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	if err := e.Wait(brief); err != context.DeadlineExceeded {
+	switch err := e.Wait(brief); err {
+	case context.DeadlineExceeded:
+	case nil:
+		t.Skip("this driver runs commands inside clFlush, so nothing can be cancelled")
+	default:
 		t.Fatal(err)
 	}
 	if status, err := e.Status(); status == COMPLETE || err != nil {
@@ -67,6 +71,21 @@ func TestWaitCancelled(t *testing.T) {
 	}
 	if status, err := e.Status(); status != COMPLETE || err != nil {
 		t.Fatalf("status %v, %v", status, err)
+	}
+}
+
+// An event may be waited for when its queue is gone.
+func TestWaitWithoutQueue(t *testing.T) {
+	ctx, _ := requireContext(t)
+	q, err := ctx.CreateCommandQueue(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := spin(t, q, requireSpin(t, ctx), 1000)
+	defer e.Release()
+	q.Release()
+	if err := e.Wait(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -98,7 +117,7 @@ func TestReleaseBeforeCompletion(t *testing.T) {
 		if err := k.SetArg(0, b); err != nil {
 			t.Fatal(err)
 		}
-		e := spin(t, q, k, 1_000_000)
+		e := spin(t, q, k, 100_000)
 		brief, cancel := context.WithTimeout(context.Background(), 100*time.Microsecond)
 		_ = e.Wait(brief) // done or not: either may be
 		cancel()
@@ -149,7 +168,7 @@ func pull(ctx *Context, p *Program) error {
 		if err != nil {
 			return err
 		}
-		if err := k.SetArgs(b, rand.Uint32N(10_000)); err != nil {
+		if err := k.SetArgs(b, rand.Uint32N(1000)); err != nil {
 			return err
 		}
 		e, err := q.EnqueueNDRangeKernel(k, nil, []int{64}, nil)
@@ -175,7 +194,7 @@ func pull(ctx *Context, p *Program) error {
 // If the driver never calls back, polling finds the end.
 func TestWaitWithoutCallback(t *testing.T) {
 	ctx, q := requireContext(t)
-	e := spin(t, q, requireSpin(t, ctx), 1_000_000)
+	e := spin(t, q, requireSpin(t, ctx), 100_000)
 	defer e.Release()
 	e.waiter.once.Do(func() { e.waiter.done = make(chan struct{}) })
 	if err := e.Wait(context.Background()); err != nil {

@@ -5,7 +5,9 @@ import (
 )
 
 // Queue runs commands on a device, one after the other. The commands of
-// different queues overlap, unless one waits for another's event.
+// different queues overlap, unless one waits for another's event. A device may
+// leave commands lying until their queue is flushed; Event.Wait, and any
+// command of another queue that waits for an event, flush the event's queue.
 type Queue struct {
 	object
 	ctx *Context
@@ -161,6 +163,11 @@ func (q *Queue) begin(op string, wait []*Event) ([]uintptr, error) {
 			handles = make([]uintptr, 0, len(wait))
 		}
 		handles = append(handles, handle)
+		if e.queue != q {
+			if err := e.flush(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if code := q.ctx.injected(op); code != 0 {
 		return nil, q.ctx.result(op, code)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"math"
 	"testing"
 )
@@ -183,10 +182,6 @@ func TestMappedTransfers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer copied.Release()
-	// The other queue must be flushed before a queue that waits for it can go on.
-	if err := errors.Join(q.Flush(), other.Flush()); err != nil {
-		t.Fatal(err)
-	}
 	read, err := q.EnqueueReadBuffer(b, 0, down, 32, 32, copied)
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,10 @@ func (q *Queue) EnqueueFillBuffer(dst *Buffer, pattern []byte, offset, size int6
 	if err != nil {
 		return nil, err
 	}
+	n := int64(len(pattern))
+	if n < 1 || n > 128 || n&(n-1) != 0 || offset%n != 0 || size%n != 0 {
+		return nil, q.ctx.errorf(op, INVALID_VALUE, "a pattern of %d bytes for %d at offset %d", n, size, offset)
+	}
 	if functions[enqueueFillBuffer] == 0 {
 		return nil, q.ctx.errorf(op, INVALID_OPERATION, "it needs OpenCL 1.2")
 	}

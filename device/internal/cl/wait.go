@@ -27,7 +27,7 @@ func (e *Event) Wait(ctx context.Context) error {
 	if status, err := e.Status(); status == COMPLETE || err != nil {
 		return err
 	}
-	if err := e.queue.Flush(); err != nil {
+	if err := e.flush(); err != nil {
 		return err
 	}
 	e.waiter.register(e)
@@ -48,6 +48,14 @@ func (e *Event) Wait(ctx context.Context) error {
 			poll.Reset(interval)
 		}
 	}
+}
+
+// flush makes sure that the command will run.
+func (e *Event) flush() error {
+	if e.queue.handle.Load() == 0 {
+		return nil // a queue is flushed when it is released
+	}
+	return e.queue.Flush()
 }
 
 // eventWaiter is how the driver's callback reaches those who wait for an
