@@ -34,6 +34,56 @@ func TestNewLanesIsAligned(t *testing.T) {
 	}
 }
 
+// TestFMA has sums next to the middle between two float32, where the sum of
+// float64 rounded to float32 goes wrong.
+func TestFMA(t *testing.T) {
+	rng := randomSource(t)
+	for range 10_000 {
+		x := 1 + rng.Float32()
+		y, z := 1/x, float32(1<<24+2*rng.IntN(1<<23))
+		want := float32(bigFMA(kernels.Float32, float64(x), float64(y), float64(z)))
+		if got := fma(x, y, z); got != want {
+			t.Fatalf("float32: fma(%x, %x, %x) = %x, want %x", x, y, z, got, want)
+		}
+		x64, y64, z64 := rng.NormFloat64(), rng.NormFloat64(), rng.NormFloat64()
+		if got, want := fma(x64, y64, z64), bigFMA(kernels.Float64, x64, y64, z64); got != want {
+			t.Fatalf("float64: fma(%x, %x, %x) = %x, want %x", x64, y64, z64, got, want)
+		}
+	}
+}
+
+// TestSafe has blocks tested as a whole only where that finds every escape.
+func TestSafe(t *testing.T) {
+	const slack = 1.0 / (1 << 14) // more than the margin of MonotoneLimit
+	tests := []struct {
+		r, cx, cy    float64
+		julia        bool
+		safe, beyond bool // beyond if not safe
+	}{
+		{r: 256, safe: true},
+		{r: 2 + slack, safe: true},
+		{r: 2, cx: -2, beyond: true},
+		{r: 2, cx: -2 + slack},
+		{r: 2, cx: -1.2 - slack, cy: 1.6 + slack, beyond: true},
+		{r: 2, cx: -1.2 + slack, cy: 1.6 - slack},
+		{r: 2, cx: -2, julia: true, beyond: true},
+		{r: 2, cx: -2 + slack, julia: true, safe: true},
+		{r: 5, cx: 3, cy: -4, julia: true, safe: true},
+	}
+	for _, test := range tests {
+		job := &kernels.Mandelbrot{
+			T: kernels.Float64, CX: []float64{test.cx}, CY: []float64{test.cy}, R2: test.r * test.r, MaxIter: 1,
+			Julia: test.julia, CRe: test.cx, CIm: test.cy,
+		}
+		o := newOrbits[float64](Generic, job, job.Bounds(), 0, 1)
+		o.place(1)
+		o.l.cx[1] = 100 // not alive
+		if o.safe != test.safe || !o.safe && o.beyond() != test.beyond {
+			t.Errorf("%+v: safe %v, beyond %v", test, o.safe, o.beyond())
+		}
+	}
+}
+
 // TestStart has points all over the plane and within a few units in the last
 // place of the edges of the cardioid and of the disc.
 func TestStart(t *testing.T) {

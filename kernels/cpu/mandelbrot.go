@@ -66,8 +66,8 @@ type orbits[T real] struct {
 	rows  []float64
 
 	// The next pixel to be placed is in column i and row j of the tile, which
-	// has width columns. All lanes have the imaginary part of row inLanes; it
-	// is −1 if they differ.
+	// has width columns. If j is inLanes then its imaginary part is in all
+	// lanes already.
 	i, j, width, inLanes int
 }
 
@@ -166,11 +166,8 @@ func (o *orbits[T]) place(n int) {
 				row[m] = y
 			}
 		}
-		switch {
-		case run == group:
+		if run == group {
 			o.inLanes = o.j
-		case o.j != o.inLanes:
-			o.inLanes = -1
 		}
 		k += run
 		if o.i += run; o.i == o.width {

@@ -373,7 +373,7 @@ func TestStop(t *testing.T) {
 				}
 			}
 			if took > want {
-				t.Errorf("%s %s: returned %v after stop, in the best of %d attempts; want %v", variant, typ, took, attempts, want)
+				t.Errorf("%s %s: returned %v after stop, and no sooner in %d attempts; want %v", variant, typ, took, attempts, want)
 			}
 		}
 	}
