@@ -32,7 +32,7 @@ type Field struct {
 // newField returns a Field whose planes are still to be filled in.
 func newField(v View, job *kernels.Mandelbrot) *Field {
 	f := &Field{View: v, job: job, Counts: make([]uint32, v.Width*v.Height)}
-	f.View.Precision = v.resolve()
+	f.View.Precision = v.Resolve()
 	if job.Magnitudes {
 		f.Magnitudes = make([]float32, v.Width*v.Height)
 	}

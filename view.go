@@ -134,7 +134,7 @@ func (v View) Validate() error {
 			return viewError("julia", *v.Julia, fmt.Sprintf("is farther out than the escape radius %g: raise the escape radius to at least |c| = %g", v.EscapeRadius, abs))
 		}
 	}
-	if reach := v.reach(); !finite(float64(float32(reach))) && v.resolve() == Float32 || !finite(reach) {
+	if reach := v.reach(); !finite(float64(float32(reach))) && v.Resolve() == Float32 || !finite(reach) {
 		return viewError("span", v.Span, "reaches beyond the largest number of the precision")
 	}
 	return nil
@@ -147,8 +147,8 @@ func (v View) reach() float64 {
 	return math.Hypot(math.Abs(real(v.Center))+half, math.Abs(imag(v.Center))+halfHeight)
 }
 
-// resolve returns the precision that v is computed in: never Auto.
-func (v View) resolve() Precision {
+// Resolve returns the precision that v is computed in: never Auto.
+func (v View) Resolve() Precision {
 	if v.Precision != Auto {
 		return v.Precision
 	}
@@ -163,7 +163,7 @@ func (v View) resolve() Precision {
 // that precision and the image shows blocks.
 func (v View) Resolvable() bool {
 	ulp := 1.0 / (1 << 52)
-	if v.resolve() == Float32 {
+	if v.Resolve() == Float32 {
 		ulp = 1.0 / (1 << 23)
 	}
 	return v.Span/float64(v.Width) >= v.reach()*ulp
@@ -173,7 +173,7 @@ func (v View) Resolvable() bool {
 // defaults filled in.
 func (v View) job() *kernels.Mandelbrot {
 	t := kernels.Float64
-	if v.resolve() == Float32 {
+	if v.Resolve() == Float32 {
 		t = kernels.Float32
 	}
 	m := &kernels.Mandelbrot{

@@ -72,9 +72,13 @@ func budget(total, limit int64) int64 {
 	return b
 }
 
+// cpuSlots keeps the cores busy while the result of a tile is put in its place,
+// which one core does.
+const cpuSlots = 2
+
 func (d *cpuDevice) Info() Info       { return d.info }
 func (d *cpuDevice) ID() string       { return d.info.ID }
-func (d *cpuDevice) Slots() int       { return 1 }
+func (d *cpuDevice) Slots() int       { return cpuSlots }
 func (d *cpuDevice) PeakBytes() int64 { return 0 }
 func (d *cpuDevice) Close() error     { return nil }
 

@@ -128,28 +128,29 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	// Devices come before the output: a driver that is being loaded may, for a
+	// moment, have interrupts kill the process, and nothing must be left then.
+	eng, bar, err := f.open(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
 	out, err := createOutput(f.output)
 	if err != nil {
 		return err
 	}
 	defer out.discard()
 	if !view.Resolvable() && !f.quiet {
-		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %s can tell apart\n", view.Span, f.precisionOf(view))
+		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
 
-	field, report, err := f.compute(ctx, stderr, view)
+	field, err := eng.Mandelbrot(ctx, view)
+	bar.finish()
 	if err != nil {
 		return err
 	}
-	if counts {
-		err = writeNPY(out, field.Counts, view.Width, view.Height)
-	} else {
-		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&contextWriter{ctx, out}, field.Image(palette))
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	report := eng.Report()
+	if err := writeField(ctx, out, field, palette); err != nil {
 		return fmt.Errorf("write %s: %w", out.name(), pathCause(err))
 	}
 	if err := f.writeTrace(report); err != nil {
@@ -162,29 +163,25 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	return f.tell(cmd, field, report, out.name())
 }
 
-func (f *mandelFlags) precisionOf(v gpurun.View) string {
-	if v.Precision == gpurun.Float32 {
-		return "f32"
+// open opens the engine, which shows its progress on the bar.
+func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engine, *progress, error) {
+	config := f.config()
+	var bar *progress
+	if !f.quiet {
+		bar = newProgress(stderr)
 	}
-	return "f64"
+	config.Progress = bar.set
+	eng, err := gpurun.Open(ctx, config)
+	return eng, bar, err
 }
 
-// compute runs the job with a progress bar.
-func (f *mandelFlags) compute(ctx context.Context, stderr io.Writer, view gpurun.View) (*gpurun.Field, *gpurun.Report, error) {
-	config := f.config()
-	if !f.quiet {
-		if bar := newProgress(stderr); bar != nil {
-			config.Progress = bar.set
-			defer bar.finish()
-		}
+// writeField writes field as counts, if that is all it has, or as a picture.
+func writeField(ctx context.Context, w io.Writer, field *gpurun.Field, palette *gpurun.Palette) error {
+	w = &contextWriter{ctx, w}
+	if field.View.CountsOnly {
+		return writeNPY(w, field.Counts, field.View.Width, field.View.Height)
 	}
-	eng, err := gpurun.Open(ctx, config)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer eng.Close()
-	field, err := eng.Mandelbrot(ctx, view)
-	return field, eng.Report(), err
+	return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, field.Image(palette))
 }
 
 func (f *mandelFlags) writeTrace(report *gpurun.Report) error {

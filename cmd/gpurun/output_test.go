@@ -48,7 +48,7 @@ func checkNPY(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func TestWriteNPY(t *testing.T) {
-	for _, size := range [][2]int{{1, 1}, {7, 3}, {3, 100000}, {640, 480}} {
+	for _, size := range [][2]int{{1, 1}, {7, 3}, {3, 100000}, {1 << 20, 1}, {640, 480}} {
 		values := make([]uint32, size[0]*size[1])
 		for i := range values {
 			values[i] = uint32(i) * 2654435761

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how much of a job is done, on a terminal and nowhere else.
+// progress shows how much of a job is done, on a terminal and nowhere else. A
+// nil one shows nothing.
 type progress struct {
 	mu    sync.Mutex
 	start time.Time
@@ -39,6 +40,9 @@ func newProgress(stderr io.Writer) *progress {
 
 // set shows done, from 0 to 1.
 func (p *progress) set(done float64) {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.bar == nil {
@@ -58,6 +62,9 @@ func (p *progress) set(done float64) {
 
 // finish takes the bar away.
 func (p *progress) finish() {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.bar != nil {

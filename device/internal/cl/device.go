@@ -158,8 +158,11 @@ func (d *Device) String() string { return d.Name + " (" + d.Platform.Name + ")" 
 func (d *Device) CreateContext(ledger *Ledger) (*Context, error) {
 	var code Code
 	properties := [...]uintptr{uintptr(contextPlatform), d.Platform.id, 0}
-	handle := call(createContext, uintptr(unsafe.Pointer(&properties)), 1, uintptr(unsafe.Pointer(&d.id)),
-		0, 0, uintptr(unsafe.Pointer(&code)))
+	var handle uintptr
+	keepSignals(func() {
+		handle = call(createContext, uintptr(unsafe.Pointer(&properties)), 1, uintptr(unsafe.Pointer(&d.id)),
+			0, 0, uintptr(unsafe.Pointer(&code)))
+	})
 	if code != 0 {
 		return nil, &Error{Op: "create context", Device: d.Name, Code: code}
 	}

@@ -109,8 +109,8 @@ func TestDevice(t *testing.T) {
 	if d.HasExtension("cl_khr_fp64") && !(d.DoubleFP.HasFMA() && d.DoubleFP.HasDenorms()) {
 		t.Errorf("DoubleFP = %b: OpenCL promises fma and denormals", d.DoubleFP)
 	}
-	none, err := d.Platform.GetDeviceIDs(DEVICE_TYPE_ACCELERATOR)
+	none, err := d.Platform.GetDeviceIDs(DEVICE_TYPE_ALL &^ 0xF) // kinds that no driver here has
 	if err != nil || len(none) != 0 {
-		t.Errorf("accelerators: %v, %v", none, err)
+		t.Errorf("custom devices: %v, %v", none, err)
 	}
 }

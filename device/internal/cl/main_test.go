@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gpurun/gpurun/internal/testenv"
 )
 
 // TestMain doubles as the program that tests of the environment run: with
@@ -72,19 +73,15 @@ func count(lines []string, prefix string) int {
 func requireDevice(t testing.TB) *Device {
 	t.Helper()
 	platforms, err := GetPlatformIDs()
+	why := fmt.Sprintf("%d platforms, error %v", len(platforms), err)
 	for _, p := range platforms {
-		devices, err2 := p.GetDeviceIDs(DEVICE_TYPE_ALL)
+		devices, err := p.GetDeviceIDs(DEVICE_TYPE_ALL)
 		if len(devices) > 0 {
 			return devices[0]
 		}
-		if err2 != nil {
-			err = err2
-		}
+		why += fmt.Sprintf("; none on %s, error %v", p.Name, err)
 	}
-	if slices.Contains(strings.Split(os.Getenv("GPURUN_REQUIRE"), ","), "opencl") {
-		t.Fatalf("no OpenCL device, and GPURUN_REQUIRE lists opencl: %v", err)
-	}
-	t.Skipf("no OpenCL device: %v", err)
+	testenv.Missing(t, "opencl", "there is no OpenCL device: "+why)
 	return nil
 }
 

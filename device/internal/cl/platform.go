@@ -18,11 +18,17 @@ type Platform struct {
 // GetPlatformIDs returns the platforms of this machine. None is not an error;
 // having no OpenCL library at all is ErrNoLibrary.
 func GetPlatformIDs() ([]*Platform, error) {
-	if err := load(); err != nil {
+	var n uint32
+	var code Code
+	var err error
+	keepSignals(func() {
+		if err = load(); err == nil {
+			code = callCode(getPlatformIDs, 0, 0, uintptr(unsafe.Pointer(&n)))
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
-	var n uint32
-	code := callCode(getPlatformIDs, 0, 0, uintptr(unsafe.Pointer(&n)))
 	if code == PLATFORM_NOT_FOUND_KHR || code == 0 && n == 0 {
 		return nil, nil
 	}
@@ -52,7 +58,10 @@ func GetPlatformIDs() ([]*Platform, error) {
 // an error.
 func (p *Platform) GetDeviceIDs(t DeviceType) ([]*Device, error) {
 	var n uint32
-	code := callCode(getDeviceIDs, p.id, uintptr(t), 0, 0, uintptr(unsafe.Pointer(&n)))
+	var code Code
+	keepSignals(func() {
+		code = callCode(getDeviceIDs, p.id, uintptr(t), 0, 0, uintptr(unsafe.Pointer(&n)))
+	})
 	if code == DEVICE_NOT_FOUND || code == 0 && n == 0 {
 		return nil, nil
 	}

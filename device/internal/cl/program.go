@@ -81,8 +81,12 @@ func (c *Context) build(handle uintptr, options string) Code {
 		return INVALID_VALUE
 	}
 	text := cString(options)
-	return callCode(buildProgram, handle, 1, uintptr(unsafe.Pointer(&c.device.id)),
-		uintptr(unsafe.Pointer(&text[0])), 0, 0)
+	var code Code
+	keepSignals(func() {
+		code = callCode(buildProgram, handle, 1, uintptr(unsafe.Pointer(&c.device.id)),
+			uintptr(unsafe.Pointer(&text[0])), 0, 0)
+	})
+	return code
 }
 
 func (c *Context) newProgram(handle uintptr) *Program {
