@@ -26,12 +26,16 @@ type Field struct {
 	// View.CountsOnly is set.
 	Magnitudes []float32
 
-	job *kernels.Mandelbrot
+	job   *kernels.Mandelbrot
+	logR2 float64 // ln R²
 }
 
 // newField returns a Field whose planes are still to be filled in.
 func newField(v View, job *kernels.Mandelbrot) *Field {
-	f := &Field{View: v, job: job, Counts: make([]uint32, v.Width*v.Height)}
+	f := &Field{
+		View: v, Counts: make([]uint32, v.Width*v.Height),
+		job: job, logR2: 2 * math.Log(v.EscapeRadius),
+	}
 	f.View.Precision = v.Resolve()
 	if job.Magnitudes {
 		f.Magnitudes = make([]float32, v.Width*v.Height)
@@ -64,8 +68,7 @@ func (f *Field) Smooth(i int) float64 {
 	if f.Magnitudes == nil {
 		return float64(n)
 	}
-	ratio := math.Log(float64(f.Magnitudes[i])) / (2 * math.Log(f.View.EscapeRadius))
-	mu := float64(n) + 1 - math.Log2(ratio)
+	mu := float64(n) + 1 - math.Log(math.Log(float64(f.Magnitudes[i]))/f.logR2)/math.Ln2
 	// A pixel far outside can leave the disc by so much that μ falls below 0.
 	return max(mu, 0)
 }

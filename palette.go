@@ -86,9 +86,8 @@ func (p *Palette) Color(mu float64) color.RGBA {
 	if !(mu > 0) {
 		mu = 0
 	}
-	turn := math.Log2(1+mu) / octavesPerTurn
-	_, frac := math.Modf(turn)
-	return p.colors[int(frac*paletteSize)&(paletteSize-1)]
+	at := math.Log(1+mu) * (paletteSize / octavesPerTurn / math.Ln2)
+	return p.colors[uint64(min(at, math.MaxInt64))%paletteSize]
 }
 
 // Inside returns the colour of pixels that do not escape.

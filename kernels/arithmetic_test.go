@@ -39,9 +39,9 @@ func checkFMA32(t *testing.T, x, y, z float32) {
 func TestFMA32Edges(t *testing.T) {
 	const tiny, least, most = math.SmallestNonzeroFloat32, 0x1p-126, math.MaxFloat32
 	values := []float32{
-		0, tiny, 3 * tiny, least - tiny, least, least + tiny, 0x1p-75, 0x1p-74, 0x1.000002p-74, 0x1.fffffep-64,
-		0x1p-24, 0x1.000002p-24, 0.5, 1 - 0x1p-24, 1, 1 + 0x1p-23, 1.5, 0x1.fffffep0, 3, 0x1p12 + 1, 0x1p23 + 1, 0x1p24,
-		0x1.fffffep63, 0x1p64, 0x1.000002p64, 0x1p103, 0x1p127, most, float32(math.Inf(1)),
+		0, tiny, 3 * tiny, least - tiny, least, 0x1p-75, 0x1.000002p-74, 0x1.fffffep-64,
+		0x1p-24, 0x1.000002p-24, 1 - 0x1p-24, 1, 1 + 0x1p-23, 1.5, 3, 0x1p12 + 1, 0x1p23 + 1, 0x1p24,
+		0x1.fffffep63, 0x1p64, 0x1p103, 0x1p127, most, float32(math.Inf(1)),
 	}
 	for _, v := range values[:len(values):len(values)] {
 		values = append(values, -v)
@@ -62,10 +62,10 @@ func TestFMA32Random(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 50_000 {
+	for range 20_000 {
 		checkFMA32(t, math.Float32frombits(rng.Uint32()), math.Float32frombits(rng.Uint32()), math.Float32frombits(rng.Uint32()))
 	}
-	for range 50_000 {
+	for range 20_000 {
 		// x·y is near ±1, and z has its last bit at 2 or a little below.
 		x := 1 + rng.Float32()
 		y := 1 / x

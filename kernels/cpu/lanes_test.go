@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -82,6 +83,33 @@ func TestSafe(t *testing.T) {
 			t.Errorf("%+v: safe %v, beyond %v", test, o.safe, o.beyond())
 		}
 	}
+}
+
+// TestBeyond has orbits that leave the disc of radius 2 and come back into it,
+// as only |c| > 2 allows. They stay in it for the first steps because they
+// start near a fixed point.
+func TestBeyond(t *testing.T) {
+	variants(t, func(t *testing.T, v Variant) {
+		job := &kernels.Mandelbrot{T: kernels.Float64, CX: make([]float64, group), CY: []float64{0}, R2: 4, MaxIter: 200}
+		missed := false
+		for i := range group {
+			const c = -2.2
+			o := newOrbits[float64](v, job, job.Bounds(), 0, group)
+			o.l.cx[i] = c
+			o.l.x[i] = (1-math.Sqrt(1-4*c))/2 + float64(i+1)*1e-12
+			o.l.alive = 1 << i
+			want, blocks := *o.l, *o.l
+			stepGeneric(&want, job.MaxIter)
+			step(v, &blocks, job.MaxIter, firstSteps)
+			missed = missed || blocks.n != want.n
+			if o.iterate(new(atomic.Bool)); o.l.n != want.n || o.l.mag != want.mag {
+				t.Errorf("escaped at %d, want %d", o.l.n[i], want.n[i])
+			}
+		}
+		if !missed {
+			t.Error("no orbit comes back within a block, so this tests nothing")
+		}
+	})
 }
 
 // TestStart has points all over the plane and within a few units in the last

@@ -63,6 +63,9 @@ var views = []view{
 	{name: "around the interval", span: 4.01, w: 65, h: 7, maxIter: 500, r: 2, julia: true, cre: -2},
 	{name: "|c| = R", span: 12, w: 65, h: 7, maxIter: 50, r: 5, julia: true, cre: -3, cim: 4},
 	{name: "|c| = R = 1e9", span: 1e5, w: 65, h: 7, maxIter: 50, r: 1e9, julia: true, cre: 1e9},
+	// x+x is infinite, so y and r2 are NaN where y is 0.
+	{name: "overflow in float32", span: 6e38, w: 65, h: 3, maxIter: 40, r: 256, julia: true, cim: 1},
+	{name: "overflow in float64", re: 0.2e308, span: 1.7e308, w: 65, h: 3, maxIter: 40, r: 256, julia: true, cim: 1},
 	{name: "huge z", span: 1e30, w: 65, h: 5, maxIter: 50, r: 256, julia: true, cim: 1},
 }
 
@@ -165,7 +168,7 @@ func TestGenericIsExact(t *testing.T) {
 // TestGeneric compares Generic with the definition on every pixel.
 func TestGeneric(t *testing.T) {
 	for _, v := range views {
-		v.maxIter = min(v.maxIter, 500)
+		v.maxIter = min(v.maxIter, 150)
 		for _, typ := range types {
 			job := v.job(typ)
 			all := job.Bounds()
@@ -234,6 +237,27 @@ func TestMaxIter(t *testing.T) {
 				variants(t, func(t *testing.T, variant Variant) {
 					equal(t, fmt.Sprint(n, " steps"), job, all, compute(t, variant, job, all, 0, all.Area()), want)
 				})
+			}
+		}
+	}
+}
+
+// TestLongOrbits has points just above −5/4, where two bulbs touch: some of
+// their orbits take several bursts to escape.
+func TestLongOrbits(t *testing.T) {
+	for _, typ := range types {
+		for _, n := range []int{burst + 5, 2*burst - 1, 2 * burst, 70_000} {
+			job := &kernels.Mandelbrot{T: typ, CX: []float64{-1.25}, MaxIter: n, R2: 256, Magnitudes: true}
+			for _, y := range []float64{7e-5, 1e-4, 1.6e-4, 3e-4, 1e-3} {
+				job.CY = append(job.CY, typ.Round(y))
+			}
+			all := job.Bounds()
+			want := definition(job, quick(typ), all, 0, all.Area())
+			if n == 70_000 && slices.Max(want[0]) <= burst {
+				t.Errorf("%s: no orbit outlasts a burst", typ)
+			}
+			for _, variant := range runnable() {
+				equal(t, fmt.Sprintf("%s, %d steps", variant, n), job, all, compute(t, variant, job, all, 0, all.Area()), want)
 			}
 		}
 	}

@@ -66,7 +66,7 @@ void mandelbrot(__global const REAL *cx_axis,     // the job's columns
                 __global REAL *orbits,            // x, y for each work-item, if first_step > 0 or last_step < max_iter
                 volatile __global uint *running)  // grows by the pixels that a later launch has to go on with
 {
-    const uint g = get_global_id(0);
+    const uint g = (uint)get_global_id(0);
     if (g >= pixels)
         return;
     const uint slot = first_slot + g;
