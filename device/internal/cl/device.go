@@ -159,7 +159,7 @@ func (d *Device) CreateContext(ledger *Ledger) (*Context, error) {
 	var code Code
 	properties := [...]uintptr{uintptr(contextPlatform), d.Platform.id, 0}
 	var handle uintptr
-	keepSignals(func() {
+	intoDriver(func() {
 		handle = call(createContext, uintptr(unsafe.Pointer(&properties)), 1, uintptr(unsafe.Pointer(&d.id)),
 			0, 0, uintptr(unsafe.Pointer(&code)))
 	})

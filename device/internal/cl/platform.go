@@ -21,7 +21,7 @@ func GetPlatformIDs() ([]*Platform, error) {
 	var n uint32
 	var code Code
 	var err error
-	keepSignals(func() {
+	intoDriver(func() {
 		if err = load(); err == nil {
 			code = callCode(getPlatformIDs, 0, 0, uintptr(unsafe.Pointer(&n)))
 		}
@@ -59,7 +59,7 @@ func GetPlatformIDs() ([]*Platform, error) {
 func (p *Platform) GetDeviceIDs(t DeviceType) ([]*Device, error) {
 	var n uint32
 	var code Code
-	keepSignals(func() {
+	intoDriver(func() {
 		code = callCode(getDeviceIDs, p.id, uintptr(t), 0, 0, uintptr(unsafe.Pointer(&n)))
 	})
 	if code == DEVICE_NOT_FOUND || code == 0 && n == 0 {

@@ -82,7 +82,7 @@ func (c *Context) build(handle uintptr, options string) Code {
 	}
 	text := cString(options)
 	var code Code
-	keepSignals(func() {
+	intoDriver(func() {
 		code = callCode(buildProgram, handle, 1, uintptr(unsafe.Pointer(&c.device.id)),
 			uintptr(unsafe.Pointer(&text[0])), 0, 0)
 	})

@@ -28,7 +28,7 @@ func sigaction(s syscall.Signal, set, old uintptr) {
 	}
 }
 
-// keeping counts the calls of keepSignals under way. The first keeps the
+// keeping counts the calls of intoDriver under way. The first keeps the
 // dispositions, the last puts them back.
 var keeping struct {
 	sync.Mutex
@@ -36,11 +36,11 @@ var keeping struct {
 	kept  [len(keptSignals)]disposition
 }
 
-// keepSignals calls f, in which a driver may load or compile, and undoes what
+// intoDriver calls f, in which a driver may load or compile, and undoes what
 // that did to the program's handling of signals. LLVM, which is in PoCL and
 // others, takes them over for good, and with its handlers a second interrupt
 // can end a program that is just about to end cleanly by itself.
-func keepSignals(f func()) {
+func intoDriver(f func()) {
 	k := &keeping
 	k.Lock()
 	if k.calls++; k.calls == 1 {
@@ -50,19 +50,17 @@ func keepSignals(f func()) {
 		}
 	}
 	k.Unlock()
-	defer func() {
-		k.Lock()
-		defer k.Unlock()
-		if k.calls--; k.calls > 0 {
-			return
+	onOwnThread(f)
+	k.Lock()
+	defer k.Unlock()
+	if k.calls--; k.calls > 0 {
+		return
+	}
+	for i, s := range keptSignals {
+		var now disposition
+		sigaction(s, 0, uintptr(unsafe.Pointer(&now)))
+		if now != k.kept[i] {
+			sigaction(s, uintptr(unsafe.Pointer(&k.kept[i])), 0)
 		}
-		for i, s := range keptSignals {
-			var now disposition
-			sigaction(s, 0, uintptr(unsafe.Pointer(&now)))
-			if now != k.kept[i] {
-				sigaction(s, uintptr(unsafe.Pointer(&k.kept[i])), 0)
-			}
-		}
-	}()
-	f()
+	}
 }
