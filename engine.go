@@ -186,5 +186,8 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	opts.Progress = e.config.Progress
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
 	e.report = newReport(job, r, devices)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("gpurun: %w", err)
+	}
 	return e.report, err
 }

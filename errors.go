@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/gpurun/gpurun/device"
+	"github.com/gpurun/gpurun/dist"
 )
 
 var (
@@ -21,13 +22,21 @@ var (
 	// ErrClosed is returned by an Engine that has been closed.
 	ErrClosed = errors.New("gpurun: engine is closed")
 
-	// ErrDevice is matched by every error about a choice of devices that cannot
-	// be met: an unknown name, or none of a kind.
+	// ErrDevice is matched by the error about devices that were asked for and are
+	// not there.
 	ErrDevice = device.ErrChoice
 
 	// ErrDeviceName is matched by the error about a word that names no kind of
 	// device and is no id.
 	ErrDeviceName = device.ErrName
+
+	// ErrNoDevice is matched by the error of a job that every device failed. It
+	// has their errors too.
+	ErrNoDevice = dist.ErrNoDevice
+
+	// ErrTileFailed is matched by the error of a job of which a part failed
+	// wherever it was tried. It has the errors of those devices too.
+	ErrTileFailed = dist.ErrTileFailed
 
 	// ErrBudget is matched by the error about a memory budget too small for a
 	// single element.

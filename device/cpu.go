@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"runtime"
 	"sync"
@@ -88,7 +87,7 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 	}
 	m, ok := job.(*kernels.Mandelbrot)
 	if !ok || d.info.Support(job.DType()) == None {
-		return nil, unsupported(d.info, job)
+		return nil, unsupported(job)
 	}
 	return &cpuMandelbrot{variant: d.variant, job: m}, nil
 }
@@ -110,7 +109,7 @@ const (
 
 func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	if !r.job.Bounds().Contains(t) {
-		return &Error{Device: "cpu", Op: fmt.Sprintf("compute tile %v", t), Err: fmt.Errorf("it is not in the job's %v", r.job.Bounds())}
+		return outside(r.job, t)
 	}
 	var stop atomic.Bool
 	defer context.AfterFunc(ctx, func() { stop.Store(true) })()

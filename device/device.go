@@ -109,19 +109,12 @@ var (
 	ErrBudget = errors.New("memory budget too small")
 )
 
-// Error is what went wrong on a device, during what.
-type Error struct {
-	Device string // id and name
-	Op     string
-	Err    error
+// unsupported is the error of Begin for a job that a device cannot compute.
+func unsupported(job kernels.Job) error {
+	return fmt.Errorf("%w: %s in %v", ErrUnsupported, job.Kernel(), job.DType())
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("device %s: %s: %v", e.Device, e.Op, e.Err) }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// unsupported is the error of Begin for a job that a device cannot compute.
-func unsupported(i Info, job kernels.Job) error {
-	return &Error{Device: i.ID, Op: fmt.Sprintf("begin %s in %v", job.Kernel(), job.DType()), Err: ErrUnsupported}
+// outside is the error of Run for a tile that is not in the job.
+func outside(job kernels.Job, t kernels.Tile) error {
+	return fmt.Errorf("tile %v is not in the job's %v", t, job.Bounds())
 }

@@ -113,7 +113,7 @@ func (d *openCLDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	}
 	m, ok := job.(*kernels.Mandelbrot)
 	if !ok || d.info.Support(job.DType()) == None {
-		return nil, unsupported(d.info, job)
+		return nil, unsupported(job)
 	}
 	type outcome struct {
 		runner *openCLMandelbrot
@@ -127,7 +127,7 @@ func (d *openCLDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	select {
 	case o := <-begun:
 		if o.err != nil {
-			return nil, d.error("begin "+job.Kernel(), o.err)
+			return nil, o.err
 		}
 		return o.runner, nil
 	case <-ctx.Done():
@@ -149,15 +149,6 @@ func (d *openCLDevice) Close() error {
 		d.context = nil
 	}
 	return nil
-}
-
-// error says what the device was doing when err came. A ctx that is done stays
-// what it is.
-func (d *openCLDevice) error(op string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return &Error{Device: d.info.ID + " (" + d.info.Name + ")", Op: op, Err: err}
 }
 
 // acquire returns the device's context, which the caller releases.

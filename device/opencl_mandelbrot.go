@@ -248,16 +248,15 @@ func (s *mandelbrotState) releaseSlots(n int) {
 // Run computes t. When the device runs out of memory, the job goes on with
 // half of it.
 func (r *openCLMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
-	op := fmt.Sprintf("compute tile %v", t)
 	if !r.job.Bounds().Contains(t) {
-		return r.device.error(op, fmt.Errorf("it is not in the job's %v", r.job.Bounds()))
+		return outside(r.job, t)
 	}
 	for {
 		r.mu.Lock()
 		state, fatal := r.state, r.fatal
 		r.mu.Unlock()
 		if fatal != nil {
-			return r.device.error(op, fatal)
+			return fatal
 		}
 		err := r.runIn(ctx, state, t, out)
 		if err == nil {
@@ -270,7 +269,7 @@ func (r *openCLMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels
 			err = r.shrink(state, err)
 		}
 		if err != nil {
-			return r.device.error(op, err)
+			return err
 		}
 	}
 }

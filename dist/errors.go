@@ -62,7 +62,7 @@ type JobError struct {
 // Error returns the reason, what to do, and every cause.
 func (e *JobError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "dist: %v", e.Reason)
+	b.WriteString(e.Reason.Error())
 	switch {
 	case len(e.Causes) == 0:
 		b.WriteString(": no devices were given")

@@ -207,7 +207,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	q.mu.Lock()
 	p.overhead = (p.overhead + max(0, time.Since(l.start)-busy)) / 2
 	if err != nil {
-		q.end(fmt.Errorf("dist: storing the result of tile %v: %w", l.tile, err))
+		q.end(fmt.Errorf("storing the result of tile %v: %w", l.tile, err))
 	} else {
 		q.settle(l)
 	}

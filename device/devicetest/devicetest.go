@@ -6,7 +6,6 @@ package devicetest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -256,7 +255,6 @@ func (unknownJob) Kernel() string          { return "unknown" }
 func (unknownJob) Bounds() kernels.Tile    { return kernels.Tile{W: 1, H: 1} }
 func (unknownJob) DType() kernels.DType    { return kernels.Float32 }
 func (unknownJob) Planes() []kernels.DType { return []kernels.DType{kernels.Float32} }
-func (unknownJob) String() string          { return fmt.Sprint("an unknown job") }
 
 // testBudget checks that what the device allocates stays under its budget.
 func testBudget(t *testing.T, d device.Device) {
