@@ -56,12 +56,15 @@ func (s *speedometer) stepsPerLaunch() float64 {
 }
 
 // planLaunch returns how many of n pixels, and how many of maxIter steps of
-// each, one launch should do so that it does at most budget steps in all. Only
-// full pixels, the number of work-items that keeps the device busy, are cut
-// into steps: fewer would not be done faster.
+// each, one launch should do so that it takes no longer than budget steps do on
+// a busy device, which has full work-items. Fewer pixels than that are not done
+// faster, so only then are their steps cut.
 func planLaunch(n, maxIter, full int, budget float64) (pixels, steps int) {
 	const leastSteps = 512 // below that, saving the orbits costs more than they do
-	full = min(full, n)
+	if n < full {
+		budget *= float64(n) / float64(full)
+		full = n
+	}
 	pixels = n
 	if budget < float64(n)*float64(maxIter) {
 		pixels = min(max(int(budget/float64(maxIter)), full), n)
