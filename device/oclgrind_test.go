@@ -88,7 +88,7 @@ func runSmall(t *testing.T, d *openCLDevice) {
 				job := &kernels.Mandelbrot{T: typ, MaxIter: maxIter, R2: 4, Magnitudes: i != 1, Julia: julia, CRe: -0.75, CIm: 0.125}
 				job.CX, job.CY = kernels.Axes(typ, -0.5, 0, 3, 13, 7)
 				if maxIter == 700 {
-					d.speed = speedometer{least: 1, rate: 1} // several launches an orbit
+					d.speeds[typ] = &speedometer{rate: 1} // several launches an orbit
 				}
 				got, err := runWhole(t, d, job)
 				if err != nil {

@@ -86,13 +86,16 @@ type openCLDevice struct {
 
 	// begins counts the Begin calls whose caller may have gone.
 	begins sync.WaitGroup
-	speed  speedometer
+	speeds map[kernels.DType]*speedometer
 }
 
 func newOpenCLDevice(info Info, d *cl.Device) *openCLDevice {
 	return &openCLDevice{
 		info: info, device: d, ledger: cl.NewLedger(info.Budget),
-		speed: newSpeedometer(info.Kind, d.ComputeUnits, d.MaxClock),
+		speeds: map[kernels.DType]*speedometer{
+			kernels.Float32: newSpeedometer(info.Kind, d.ComputeUnits, d.MaxClock, kernels.Float32),
+			kernels.Float64: newSpeedometer(info.Kind, d.ComputeUnits, d.MaxClock, kernels.Float64),
+		},
 	}
 }
 

@@ -100,6 +100,7 @@ func failTimes(t *testing.T, d *openCLDevice, n int, op string, code cl.Code) *a
 // is right all the same, and the budget smaller.
 func TestOutOfMemory(t *testing.T) {
 	want := wantWhole(t, testJob())
+	whole := stateBytes(t)
 	for _, test := range []struct {
 		op    string
 		code  cl.Code
@@ -121,11 +122,27 @@ func TestOutOfMemory(t *testing.T) {
 			if !samePlanes(got, want) {
 				t.Error("the result differs")
 			}
-			if got, want := d.ledger.Budget(), d.info.Budget>>test.times; got != want {
-				t.Errorf("the budget is now %d, want %d", got, want)
+			if got, want := d.ledger.Budget(), whole>>test.times; got <= 0 || got > want {
+				t.Errorf("the budget is now %d, want %d at most", got, want)
 			}
 		})
 	}
+}
+
+// stateBytes returns what testJob takes on a device with enough memory.
+func stateBytes(t *testing.T) (bytes int64) {
+	t.Run("undisturbed", func(t *testing.T) {
+		r, err := newOpenCLMandelbrot(openOpenCL(t, 0), testJob())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		bytes = r.state.size.bytes
+		if used := r.device.ledger.Used(); used != bytes {
+			t.Errorf("planned %d bytes, used %d", bytes, used)
+		}
+	})
+	return bytes
 }
 
 // TestOutOfMemoryForever has it run out of memory whatever is tried.
@@ -159,6 +176,56 @@ func TestDriverError(t *testing.T) {
 	got, err := runWhole(t, d, testJob())
 	if err != nil || !samePlanes(got, wantWhole(t, testJob())) {
 		t.Errorf("the next job failed: %v", err)
+	}
+}
+
+// TestBrokenContext has a context refuse everything from some moment on, as
+// some drivers do: only the job in hand suffers.
+func TestBrokenContext(t *testing.T) {
+	d := openOpenCL(t, 0)
+	r, err := d.Begin(t.Context(), testJob())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.context.SetFault(func(string) cl.Code { return cl.INVALID_COMMAND_QUEUE })
+	out := kernels.NewResult(testJob(), testJob().Bounds())
+	if err := r.Run(t.Context(), testJob().Bounds(), out); !errors.Is(err, cl.INVALID_COMMAND_QUEUE) {
+		t.Errorf("in a broken context Run returned %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	got, err := runWhole(t, d, testJob())
+	if err != nil || !samePlanes(got, wantWhole(t, testJob())) {
+		t.Errorf("the next job failed: %v", err)
+	}
+}
+
+// TestDrainedLaunch cancels a launch of a job of many: what it still did when
+// nobody waited for it must not count for the next.
+func TestDrainedLaunch(t *testing.T) {
+	d := openOpenCL(t, 0)
+	job := testJob()
+	job.MaxIter = kernels.MaxIterLimit
+	job.CX, job.CY = kernels.Axes(job.T, -0.1225, 0.7449, 1e-3, 64, 64) // never escapes
+	r, err := d.Begin(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	run := func() float64 {
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		defer cancel()
+		if err := r.Run(ctx, job.Bounds(), kernels.NewResult(job, job.Bounds())); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Run returned %v", err)
+		}
+		return d.speeds[job.T].stepsPerLaunch()
+	}
+	first := run()
+	for range 4 {
+		if later := run(); later > 10*first {
+			t.Errorf("the device seems to do %g steps a launch, after %g", later, first)
+		}
 	}
 }
 
@@ -232,7 +299,7 @@ func TestBeginCancelled(t *testing.T) {
 // pixels, on a device that is believed to be slow.
 func TestLongOrbits(t *testing.T) {
 	d := openOpenCL(t, 0)
-	d.speed = speedometer{least: 1e5, rate: 1e5}
+	d.speeds[kernels.Float64] = &speedometer{rate: 1e5}
 	job := testJob()
 	job.MaxIter = 30000
 	job.CX, job.CY = kernels.Axes(job.T, -0.7463, 0.1102, 0.0002, 40, 25)

@@ -3,6 +3,8 @@ package device
 import (
 	"sync"
 	"time"
+
+	"github.com/gpurun/gpurun/kernels"
 )
 
 // launchTime is how long one launch should take: short enough that a job can
@@ -10,42 +12,54 @@ import (
 // costs nothing.
 const launchTime = 25 * time.Millisecond
 
-// speedometer estimates the steps that a device does in a second when all of
-// it is busy. It may be used by several goroutines at once.
+// speedometer estimates the steps in one type that a device does in a second
+// when all of it is busy. It may be used by several goroutines at once.
 type speedometer struct {
-	mu    sync.Mutex
-	least float64
-	rate  float64
+	mu   sync.Mutex
+	rate float64
 }
 
 // newSpeedometer starts with a careful guess: launches that turn out short
 // correct it.
-func newSpeedometer(kind Kind, units, megahertz int) speedometer {
-	perClock := 8.0 // a GPU's unit has 64 lanes or more, and a step takes 4 operations and waits
-	if kind == CPU {
-		perClock = 0.05
+func newSpeedometer(kind Kind, units, megahertz int, t kernels.DType) *speedometer {
+	perClock := 0.05
+	if kind != CPU {
+		// A unit has 64 lanes or more, and a step is four operations with their
+		// latencies. In float64 many GPUs are 64 times slower.
+		perClock = 8
+		if t == kernels.Float64 {
+			perClock = 0.125
+		}
 	}
 	if megahertz == 0 {
 		megahertz = 1000
 	}
-	guess := float64(max(units, 1)) * float64(megahertz) * 1e6 * perClock
-	return speedometer{least: guess, rate: guess}
+	return &speedometer{rate: float64(max(units, 1)) * float64(megahertz) * 1e6 * perClock}
 }
 
-// record learns from steps done in elapsed. Where there was little to do, time
-// went to other things than steps, so a low rate counts for less than a high
-// one.
-func (s *speedometer) record(steps int64, elapsed time.Duration) {
-	if elapsed <= 0 {
+// launchTimes sums what some launches took.
+type launchTimes struct {
+	total, longest time.Duration
+}
+
+func (t *launchTimes) add(d time.Duration) {
+	t.total += d
+	t.longest = max(t.longest, d)
+}
+
+// record learns from launches that did steps, with a part of the device that
+// is in (0, 1]. Short launches with few steps are slow for other reasons than
+// the device's speed, so a low rate counts only where launches were long.
+func (s *speedometer) record(steps int64, occupancy float64, times launchTimes) {
+	if times.total <= 0 || steps <= 0 {
 		return
 	}
-	measured := float64(steps) / elapsed.Seconds()
+	measured := float64(steps) / times.total.Seconds() / occupancy
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if measured < s.rate {
-		measured = 0.9*s.rate + 0.1*measured
+	if measured > s.rate || times.longest > launchTime {
+		s.rate = measured
 	}
-	s.rate = max(measured, s.least)
 }
 
 // stepsPerLaunch returns the steps that take launchTime.

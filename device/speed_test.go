@@ -1,9 +1,12 @@
 package device
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/gpurun/gpurun/kernels"
 )
 
 // TestPlanLaunch checks, over random jobs, that a launch makes progress, stays
@@ -36,27 +39,55 @@ func TestPlanLaunch(t *testing.T) {
 }
 
 func TestSpeedometer(t *testing.T) {
-	s := newSpeedometer(GPU, 10, 1000)
-	guess := s.stepsPerLaunch()
-	if guess <= 0 {
-		t.Fatalf("the first guess is %g", guess)
+	s := newSpeedometer(GPU, 10, 1000, kernels.Float32)
+	if slow := newSpeedometer(GPU, 10, 1000, kernels.Float64); slow.rate >= s.rate {
+		t.Errorf("the first guess in f64 is %g, not below %g", slow.rate, s.rate)
 	}
-	s.record(1e12, time.Second)
-	if got, want := s.stepsPerLaunch(), 1e12*launchTime.Seconds(); got != want {
-		t.Errorf("after a fast launch %g, want %g", got, want)
+	record := func(steps int64, occupancy float64, launches ...time.Duration) float64 {
+		var times launchTimes
+		for _, d := range launches {
+			times.add(d)
+		}
+		s.record(steps, occupancy, times)
+		return s.rate
 	}
-	s.record(0, time.Second)
-	if got := s.stepsPerLaunch(); got >= 1e12*launchTime.Seconds() || got < 0.8e12*launchTime.Seconds() {
-		t.Errorf("one idle launch brought it to %g", got)
+	const ms = time.Millisecond
+	for _, test := range []struct {
+		what string
+		got  float64
+		want float64
+	}{
+		{"a fast launch", record(1e12, 1, 1000*ms), 1e12},
+		{"short launches with little to do", record(1000, 1, 10*ms, 10*ms), 1e12},
+		{"no time", record(1, 1), 1e12},
+		{"a launch that was too long", record(1e9, 1, 100*ms), 1e10},
+		{"several, one too long", record(1e9, 1, 10*ms, 190*ms), 5e9},
+		{"a device half used", record(1e9, 0.5, 100*ms), 2e10},
+		{"a launch of nothing", record(0, 1, 100*ms), 2e10},
+	} {
+		if math.Abs(test.got/test.want-1) > 1e-9 {
+			t.Errorf("after %s the rate is %g, want %g", test.what, test.got, test.want)
+		}
 	}
-	for range 1000 {
-		s.record(0, time.Second)
-	}
-	if got := s.stepsPerLaunch(); got != guess {
-		t.Errorf("idle launches brought it to %g, want the first guess %g", got, guess)
-	}
-	s.record(1, 0)
-	if got := s.stepsPerLaunch(); got != guess {
-		t.Errorf("a launch of no time brought it to %g", got)
+}
+
+// TestLaunchesStayShort has a device far slower than the first guess, and one
+// that turns slow: after one launch that is too long the next are not.
+func TestLaunchesStayShort(t *testing.T) {
+	for _, rate := range []float64{1e6, 1e9, 1e12} {
+		s := newSpeedometer(GPU, 28, 1777, kernels.Float32)
+		for i := range 20 {
+			if i == 10 {
+				rate /= 100
+			}
+			pixels, steps := planLaunch(1<<22, 1000, 28*1024, s.stepsPerLaunch())
+			var times launchTimes
+			times.add(time.Duration(float64(pixels) * float64(steps) / rate * 1e9))
+			s.record(int64(pixels)*int64(steps), 1, times)
+			least := time.Duration(28 * 1024 * 512 / rate * 1e9) // a launch that is not cut further
+			if i%10 > 0 && times.longest > max(2*launchTime, least) {
+				t.Errorf("rate %g: launch %d takes %v", rate, i, times.longest)
+			}
+		}
 	}
 }

@@ -88,9 +88,24 @@ func (m *Mapping) Bytes() []byte {
 func (m *Mapping) Size() int64 { return m.size }
 
 // Release unmaps the memory, in the queue that mapped it, which must not have
-// been released yet. Transfers from and to the mapping must be done.
+// been released yet. Transfers from and to the mapping must be done. Where the
+// driver refuses, because the context is broken, the memory goes with the
+// context.
 func (m *Mapping) Release() {
-	if m != nil {
-		m.queue.unmap(m, nil)
+	if m == nil || m.queue.unmap(m, nil) == nil {
+		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget()
+}
+
+// forget gives up m's reference to the buffer. m.mu is held.
+func (m *Mapping) forget() {
+	if m.buffer == 0 {
+		return
+	}
+	callCode(releaseMemObject, m.buffer)
+	m.buffer, m.data = 0, nil
+	live[mappings].Add(-1)
 }

@@ -168,9 +168,7 @@ func (q *Queue) unmap(m *Mapping, event *uintptr, wait ...*Event) error {
 	if code != 0 {
 		return q.ctx.result(op, code)
 	}
-	callCode(releaseMemObject, m.buffer)
-	m.buffer, m.data = 0, nil
-	live[mappings].Add(-1)
+	m.forget()
 	return nil
 }
 
