@@ -24,13 +24,12 @@ var imports = map[string][]string{
 	"kernels/opencl":     {"kernels"},
 	"tiler":              {"kernels"},
 	"device":             {"kernels", "kernels/cpu", "kernels/opencl", "tiler", "device/internal/cl", "github.com/klauspost/cpuid/v2", "github.com/shirou/gopsutil/v4/mem"},
-	"device/internal/cl": {"github.com/ebitengine/purego", "golang.org/x/sys/windows"},
+	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"kernels", "tiler"},
 	"internal/testenv":   {},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
 	"examples/*":         {"."},
-	"bench/*":            {".", "dist"},
 }
 
 // TestImports parses the imports itself: the result of a test that runs the go

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -20,8 +21,8 @@ type Config struct {
 	// "auto".
 	Devices []string
 
-	// Memory caps the bytes that tiles may take on each device. The default,
-	// and the upper limit, is 80 % of the device's memory.
+	// Memory caps the bytes that are allocated on each device that has memory
+	// of its own. The default, and the upper limit, is 80 % of that memory.
 	Memory int64
 
 	// Tiles is the fixed number of equal tiles to cut every job into. 0 lets
@@ -29,7 +30,8 @@ type Config struct {
 	Tiles int
 
 	// Progress, if not nil, is called with the done part of the job, from 0 to
-	// 1, never by two goroutines at once.
+	// 1, never by two goroutines at once. It must not start another job, nor
+	// close the engine: both wait for the job that calls it.
 	Progress func(done float64)
 }
 
@@ -48,7 +50,8 @@ type Engine struct {
 
 	job    chan struct{} // holds one token while no job runs
 	closed chan struct{}
-	report *Report // of the last job; guarded by the token
+	mu     sync.Mutex
+	report *Report // of the last job that has ended
 }
 
 // Open finds the devices that config names and returns an engine of them. A nil
@@ -101,16 +104,17 @@ func (e *Engine) Devices() []Device {
 	return infos
 }
 
-// Report describes the last job that e ran, whether or not it succeeded, or
-// nil before the first. It waits for a job that is running.
+// Report describes the last job that has ended, whether or not it succeeded,
+// or nil before the first. The caller must not change it.
 func (e *Engine) Report() *Report {
-	<-e.job
-	defer func() { e.job <- struct{}{} }()
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return e.report
 }
 
 // Close waits for a job that is running and releases the devices. Further jobs
-// fail with ErrClosed. Close may be called more than once.
+// fail with ErrClosed. Close may be called more than once, but not from
+// Config.Progress.
 func (e *Engine) Close() error {
 	<-e.job
 	defer func() { e.job <- struct{}{} }()
@@ -176,7 +180,14 @@ func (e *Engine) devicesFor(t kernels.DType) ([]device.Device, error) {
 	return nil, fmt.Errorf("gpurun: none of the chosen devices computes %v exactly: choose another precision, or add the device cpu: %w", t, ErrDevice)
 }
 
-// run computes job on devices and keeps the report.
+// keep makes r the report of the last job.
+func (e *Engine) keep(r *Report) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.report = r
+}
+
+// run computes job on devices.
 func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Device, sink dist.Sink, opts dist.Options) (*Report, error) {
 	pullers := make([]dist.Device, len(devices))
 	for i, d := range devices {
@@ -185,9 +196,8 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	opts.Tiles = e.config.Tiles
 	opts.Progress = e.config.Progress
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
-	e.report = newReport(job, r, devices)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("gpurun: %w", err)
 	}
-	return e.report, err
+	return newReport(job, r, devices), err
 }

@@ -198,6 +198,34 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestReportFromProgress asks for the report while a job runs.
+func TestReportFromProgress(t *testing.T) {
+	var eng *gpurun.Engine
+	asked := false
+	eng = open(t, &gpurun.Config{Devices: []string{"cpu"}, Tiles: 20, Progress: func(float64) {
+		asked = true
+		if r := eng.Report(); r != nil {
+			t.Errorf("there is a report before the first job has ended: %+v", r)
+		}
+	}})
+	if _, err := eng.Mandelbrot(t.Context(), smallView()); err != nil || !asked {
+		t.Errorf("asked %v, error %v", asked, err)
+	}
+}
+
+// TestReportOfFailure checks that a job that fails leaves a report too.
+func TestReportOfFailure(t *testing.T) {
+	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := eng.Mandelbrot(ctx, endlessView()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the error is %v", err)
+	}
+	if r := eng.Report(); r == nil || len(r.Devices) != 1 || r.Seconds <= 0 {
+		t.Errorf("the report is %+v", r)
+	}
+}
+
 func TestReport(t *testing.T) {
 	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}, Tiles: 9})
 	if r := eng.Report(); r != nil {

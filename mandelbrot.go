@@ -14,16 +14,14 @@ import (
 	"github.com/gpurun/gpurun/tiler"
 )
 
-// bytesPerPixel is what an image takes in this process: counts, magnitudes, and
-// the picture made of them.
-const bytesPerPixel = 12
-
 // Mandelbrot computes the image that v describes: of the Mandelbrot set, or of
 // a Julia set if v.Julia is set. The result is the same to the last bit on all
 // devices and for any number of tiles.
 //
 // The error matches ErrView if v is not valid, ErrTooLarge if the image does
-// not fit into memory, and ctx's error if ctx was done first.
+// not fit into memory, ErrDevice if no device computes in its precision,
+// ErrTileFailed or ErrNoDevice if the devices failed, ErrClosed, and ctx's error
+// if ctx was done first.
 func (e *Engine) Mandelbrot(ctx context.Context, v View) (*Field, error) {
 	v = v.withDefaults()
 	if err := v.Validate(); err != nil {
@@ -50,11 +48,14 @@ func (e *Engine) Mandelbrot(ctx context.Context, v View) (*Field, error) {
 	}
 	field := newField(v, job)
 	report, err := e.run(ctx, job, devices, sinkFunc(field.put), dist.Options{Cost: cost})
+	if err == nil {
+		report.setWork(field.iterations())
+	}
+	report.Seconds = time.Since(start).Seconds()
+	e.keep(report)
 	if err != nil {
 		return nil, err
 	}
-	report.setWork(field.iterations())
-	report.Seconds = time.Since(start).Seconds()
 	return field, nil
 }
 
@@ -62,10 +63,24 @@ type sinkFunc func(kernels.Tile, *kernels.Result) error
 
 func (f sinkFunc) Put(t kernels.Tile, r *kernels.Result) error { return f(t, r) }
 
+// What an image takes in this process: for each pixel a count, and unless only
+// counts are wanted a magnitude and the colour made of the two; for each column
+// and row a coordinate, here and in the type and place that a device wants it.
+const (
+	bytesPerCount      = 4
+	bytesPerPixel      = 12
+	bytesPerCoordinate = 3 * 8
+)
+
+// checkMemory returns an error if v does not fit into this machine's memory.
 func checkMemory(v View) error {
 	total := device.TotalMemory()
 	// In float64, which cannot overflow here.
 	need := float64(v.Width) * float64(v.Height) * bytesPerPixel
+	if v.CountsOnly {
+		need = float64(v.Width) * float64(v.Height) * bytesPerCount
+	}
+	need += (float64(v.Width) + float64(v.Height)) * bytesPerCoordinate
 	if need <= 0.8*float64(total) {
 		return nil
 	}
@@ -78,6 +93,9 @@ const (
 	// sampleLeast samples that teaches too little to be worth it.
 	sampleShare = 1000
 	sampleLeast = 16
+
+	// sampleSteps bounds what the sample may take: fractions of a second.
+	sampleSteps = 1 << 28
 
 	// pixelCost is what a pixel costs besides its iterations, in iterations.
 	pixelCost = 8
@@ -94,6 +112,8 @@ func (e *Engine) sampleCost(ctx context.Context, job *kernels.Mandelbrot) (tiler
 	cols = min(max(cols, 1), all.W, int(samples))
 	rows := min(max(int(samples)/cols, 1), all.H)
 	sample := job.Sample(cols, rows)
+	// What has not escaped by the limit is taken to stay inside.
+	sample.MaxIter = min(sample.MaxIter, max(sampleSteps/(cols*rows), 1))
 
 	runner, err := e.spare.Begin(ctx, sample)
 	if err != nil {
@@ -111,7 +131,7 @@ func (e *Engine) sampleCost(ctx context.Context, job *kernels.Mandelbrot) (tiler
 		case n > 0:
 			costs[i] = float64(n)
 		case !sample.Interior(i%cols, i/cols):
-			costs[i] = float64(sample.MaxIter)
+			costs[i] = float64(job.MaxIter)
 		}
 	}
 	return tiler.NewCostMap(all.W, all.H, cols, rows, costs, pixelCost), nil

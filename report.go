@@ -25,7 +25,7 @@ type Report struct {
 	Iterations int64 `json:"iterations,omitempty"`
 
 	BytesMoved  int64 `json:"bytes_moved"`  // to and from the devices' memories
-	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device
+	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device since the engine was opened
 	BudgetBytes int64 `json:"budget_bytes"` // of that device
 
 	Devices []DeviceReport `json:"devices"`

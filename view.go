@@ -143,8 +143,10 @@ func (v View) Validate() error {
 // reach is the largest |coordinate| pair of the view: |c| at its farthest corner.
 func (v View) reach() float64 {
 	half := v.Span / 2
-	halfHeight := half * float64(v.Height) / float64(v.Width)
-	return math.Hypot(math.Abs(real(v.Center))+half, math.Abs(imag(v.Center))+halfHeight)
+	halfHeight := float64(half*float64(v.Height)) / float64(v.Width)
+	x, y := math.Abs(real(v.Center))+half, math.Abs(imag(v.Center))+halfHeight
+	// Not math.Hypot: its last bit depends on the processor.
+	return math.Sqrt(float64(x*x) + float64(y*y))
 }
 
 // Resolve returns the precision that v is computed in: never Auto.

@@ -44,7 +44,8 @@ func List() ([]Info, error) {
 // Open opens the devices that choices name, each once: "auto" (all exact GPUs,
 // or else the CPU), "all" (those and the CPU), "cpu", "gpu", "opencl" (every
 // OpenCL device), or ids. No choice stands for "auto". memory caps the budget
-// of each device if it is positive.
+// of each device if it is positive. A driver that fails is as good as none,
+// unless GPURUN_OPENCL_LIB names its library.
 //
 // The error matches ErrName if a choice is not a word or an id, and ErrChoice
 // if what it names is not there. The caller closes the devices.
@@ -59,8 +60,8 @@ func Open(choices []string, memory int64) ([]Device, error) {
 	}
 	onlyCPU := !slices.ContainsFunc(choices, func(c string) bool { return c != choiceCPU })
 	candidates, err := discover(memory, !onlyCPU)
-	if err != nil && !errors.Is(err, errNoOpenCL) && len(candidates) <= 1 {
-		return nil, err
+	if errors.Is(err, errBrokenLibrary) {
+		return nil, err // whoever names a library means it
 	}
 	var chosen []candidate
 	for _, choice := range choices {
@@ -105,7 +106,8 @@ func discover(memory int64, openCL bool) ([]candidate, error) {
 	return append(candidates, found...), err
 }
 
-// choose returns the candidates that choice stands for.
+// choose returns the candidates that choice stands for. A card that two drivers
+// offer is one GPU, the first; the second is there by its id.
 func choose(choice string, candidates []candidate) []candidate {
 	match := func(want func(Info) bool) []candidate {
 		var m []candidate
@@ -116,7 +118,14 @@ func choose(choice string, candidates []candidate) []candidate {
 		}
 		return m
 	}
-	isGPU := func(i Info) bool { return i.Kind == GPU && (i.Float32 == Exact || i.Float64 == Exact) }
+	var cards []string
+	isGPU := func(i Info) bool {
+		if i.Kind != GPU || i.Float32 != Exact && i.Float64 != Exact || i.PCI != "" && slices.Contains(cards, i.PCI) {
+			return false
+		}
+		cards = append(cards, i.PCI)
+		return true
+	}
 	isCPU := func(i Info) bool { return i.ID == choiceCPU }
 	switch choice {
 	case choiceAuto:

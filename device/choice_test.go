@@ -11,6 +11,13 @@ func fake(id string, kind Kind, backend string, f32, f64 Support) candidate {
 	return candidate{info: Info{ID: id, Kind: kind, Backend: backend, Name: "fake " + id, Float32: f32, Float64: f64}}
 }
 
+// card is a GPU at a PCI address.
+func card(id, pci string) candidate {
+	c := fake(id, GPU, backendOpenCL, Exact, Exact)
+	c.info.PCI = pci
+	return c
+}
+
 var (
 	fakeCPU   = fake("cpu", CPU, backendCPU, Exact, Exact)
 	fakePoCL  = fake("ocl:0.0", CPU, backendOpenCL, Exact, Exact)
@@ -42,6 +49,7 @@ func TestChoose(t *testing.T) {
 		{"opencl", bare, ""},
 		{"opencl", pocl, "ocl:0.0"},
 		{"opencl", full, "ocl:0.0 ocl:1.0 ocl:1.1 ocl:2.0 ocl:3.0"},
+		{"gpu", []candidate{fakeCPU, card("ocl:0.0", "0000:3b:00.0"), card("ocl:1.0", "0000:3b:00.0"), card("ocl:1.1", "0000:5e:00.0"), card("ocl:2.0", ""), card("ocl:2.1", "")}, "ocl:0.0 ocl:1.1 ocl:2.0 ocl:2.1"},
 		{"ocl:2.0", full, "ocl:2.0"},
 		{"ocl:9.0", full, ""},
 	} {

@@ -100,10 +100,9 @@ type cpuMandelbrot struct {
 }
 
 const (
-	// chunksPerCore and minChunk trade balance among the cores for calls. A
-	// chunk is whole groups of the widest kernel, 64 lanes.
+	// chunksPerCore trades balance among the cores for calls. A chunk is whole
+	// groups of the kernels' 64 lanes.
 	chunksPerCore = 32
-	minChunk      = 256
 	chunkMultiple = 64
 )
 
@@ -116,8 +115,7 @@ func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 
 	cores := runtime.GOMAXPROCS(0)
 	n := t.Area()
-	chunk := max(n/(cores*chunksPerCore), minChunk)
-	chunk = (chunk + chunkMultiple - 1) / chunkMultiple * chunkMultiple
+	chunk := max(n/(cores*chunksPerCore)/chunkMultiple, 1) * chunkMultiple
 
 	var next atomic.Int64
 	var wg sync.WaitGroup

@@ -52,6 +52,8 @@ type Info struct {
 	Name    string `json:"name"`
 	Driver  string `json:"driver"` // the OpenCL driver with its version, or the instruction set
 
+	PCI string `json:"pci"` // address of the card, such as "0000:3b:00.0"; empty where it is unknown
+
 	Units    int   `json:"units"`     // cores or compute units
 	Memory   int64 `json:"memory"`    // bytes
 	MaxAlloc int64 `json:"max_alloc"` // bytes that one buffer may have

@@ -14,26 +14,30 @@ import (
 // errNoOpenCL is matched by the error of a machine without an OpenCL library.
 var errNoOpenCL = cl.ErrNoLibrary
 
+// errBrokenLibrary is matched by the error of a GPURUN_OPENCL_LIB that cannot be
+// used.
+var errBrokenLibrary = cl.ErrBrokenLibrary
+
 // openCLID returns the id of device d of platform p, both counted from 0 in
 // the order of the driver.
 func openCLID(p, d int) string { return fmt.Sprintf("ocl:%d.%d", p, d) }
 
-// discoverOpenCL returns the devices of every OpenCL platform. A platform that
-// fails is an error beside the devices of the others.
+// discoverOpenCL returns the devices of every OpenCL platform. A platform or a
+// device that fails is an error beside the others.
 func discoverOpenCL(memory int64) ([]candidate, error) {
 	platforms, err := cl.GetPlatformIDs()
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	var candidates []candidate
-	var errs []error
 	for p, platform := range platforms {
-		devices, err := platform.GetDeviceIDs(cl.DEVICE_TYPE_ALL)
-		if err != nil {
-			errs = append(errs, err)
+		if platform == nil {
 			continue
 		}
+		devices, err := platform.GetDeviceIDs(cl.DEVICE_TYPE_ALL)
+		errs = append(errs, err)
 		for i, d := range devices {
+			if d == nil {
+				continue
+			}
 			info := openCLInfo(openCLID(p, i), d, memory)
 			candidates = append(candidates, candidate{
 				info: info,
@@ -54,7 +58,7 @@ func openCLInfo(id string, d *cl.Device, memory int64) Info {
 	}
 	return Info{
 		ID: id, Kind: kind, Backend: backendOpenCL,
-		Name: d.Name, Driver: d.Platform.Name + " " + d.DriverVersion,
+		Name: d.Name, Driver: d.Platform.Name + " " + d.DriverVersion, PCI: d.PCI,
 		Units: d.ComputeUnits, Memory: d.GlobalMem, MaxAlloc: d.MaxAlloc, Budget: budget(d.GlobalMem, memory),
 		Float32: support(d.SingleFP), Float64: support(d.DoubleFP),
 	}

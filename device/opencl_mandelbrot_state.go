@@ -40,11 +40,14 @@ type mandelbrotSlot struct {
 // maxBand bounds a slot's buffers: more pixels at once would not be faster.
 const maxBand = 4 << 20
 
-// newState builds a state in what is left of the budget.
+// newState builds a state in half of what is left of the budget, so that the
+// device can begin another job too, or in all of it where half is too little.
 func (r *openCLMandelbrot) newState() (*mandelbrotState, error) {
-	size, err := r.fit(r.free())
+	size, err := r.fit(r.free() / 2)
 	if err != nil {
-		return nil, err
+		if size, err = r.fit(r.free()); err != nil {
+			return nil, err
+		}
 	}
 	c, err := r.device.acquire()
 	if err != nil {

@@ -82,8 +82,8 @@ type Result struct {
 	// address that is a multiple of eight.
 	Planes [][]byte
 
-	// BytesIn and BytesOut count what was copied to and from the memory of
-	// the device for this tile; both are 0 where device and host share it.
+	// BytesIn and BytesOut count what was copied to and from the device for
+	// this tile; both are 0 for the CPU, which works in place.
 	BytesIn, BytesOut int64
 }
 

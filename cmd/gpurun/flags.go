@@ -38,6 +38,25 @@ func (f *jobFlags) config() *gpurun.Config {
 	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles)}
 }
 
+// createTrace makes the file for the trace, or returns nil where none is wanted.
+func (f *jobFlags) createTrace() (*outputFile, error) {
+	if f.trace == "" {
+		return nil, nil
+	}
+	return createOutput(f.trace)
+}
+
+// writeTrace writes the trace of report to what createTrace made.
+func (f *jobFlags) writeTrace(o *outputFile, report *gpurun.Report) error {
+	if o == nil {
+		return nil
+	}
+	if err := report.WriteTrace(o); err != nil {
+		return fmt.Errorf("write %s: %w", o.name(), pathCause(err))
+	}
+	return o.commit()
+}
+
 // fixed makes the shell complete flag to words.
 func fixed(cmd *cobra.Command, flag string, words ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {

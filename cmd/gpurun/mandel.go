@@ -140,6 +140,11 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer out.discard()
+	trace, err := f.createTrace()
+	if err != nil {
+		return err
+	}
+	defer trace.discard()
 	if !view.Resolvable() && !f.quiet {
 		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
@@ -153,10 +158,10 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	if err := writeField(ctx, out, field, palette); err != nil {
 		return fmt.Errorf("write %s: %w", out.name(), pathCause(err))
 	}
-	if err := f.writeTrace(report); err != nil {
+	if err := out.commit(); err != nil {
 		return err
 	}
-	if err := out.commit(); err != nil {
+	if err := f.writeTrace(trace, report); err != nil {
 		return err
 	}
 	report.Seconds = time.Since(start).Seconds()
@@ -182,13 +187,6 @@ func writeField(ctx context.Context, w io.Writer, field *gpurun.Field, palette *
 		return writeNPY(w, field.Counts, field.View.Width, field.View.Height)
 	}
 	return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, field.Image(palette))
-}
-
-func (f *mandelFlags) writeTrace(report *gpurun.Report) error {
-	if f.trace == "" {
-		return nil
-	}
-	return writeOutput(f.trace, report.WriteTrace)
 }
 
 // tell prints the report, and the last line of a run.

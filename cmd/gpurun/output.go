@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,11 +40,16 @@ func createOutput(path string) (*outputFile, error) {
 	if path == "-" {
 		return newOutput("", "", os.Stdout), nil
 	}
-	// A link stays a link, to the new content.
+	// A link stays a link, to the new content, also where it led nowhere.
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
+	} else if target, err := os.Readlink(path); err == nil {
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
 	}
-	mode := fs.FileMode(0o666)
+	var mode fs.FileMode // of the file that is to be replaced
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -63,7 +67,13 @@ func createOutput(path string) (*outputFile, error) {
 		mode = info.Mode().Perm()
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp-"+rand.Text()[:8])
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil && mode != 0 {
+		if err = f.Chmod(mode); err != nil {
+			f.Close()
+			os.Remove(temp)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open output %s: %w", path, pathCause(err))
 	}
@@ -98,9 +108,10 @@ func (o *outputFile) commit() error {
 	return nil
 }
 
-// discard removes what was written, unless it was committed.
+// discard removes what was written, unless it was committed. It does nothing on
+// nil.
 func (o *outputFile) discard() {
-	if o.done {
+	if o == nil || o.done {
 		return
 	}
 	if o.path != "" {
@@ -129,17 +140,4 @@ func pathCause(err error) error {
 		return le.Err
 	}
 	return err
-}
-
-// writeOutput creates path, has write fill it, and commits it.
-func writeOutput(path string, write func(io.Writer) error) error {
-	o, err := createOutput(path)
-	if err != nil {
-		return err
-	}
-	defer o.discard()
-	if err := write(o); err != nil {
-		return fmt.Errorf("write %s: %w", o.name(), pathCause(err))
-	}
-	return o.commit()
 }

@@ -80,7 +80,7 @@ func TestOutputWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	for _, before := range []string{"", "old"} {
 		if before != "" {
-			if err := errors.Join(os.WriteFile(path, []byte(before), 0o600), os.Chmod(path, 0o640)); err != nil {
+			if err := errors.Join(os.WriteFile(path, []byte(before), 0o600), os.Chmod(path, 0o666)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -99,7 +99,7 @@ func TestOutputWhole(t *testing.T) {
 		if got, _ := os.ReadFile(path); string(got) != "new" {
 			t.Errorf("after the commit the file holds %q", got)
 		}
-		if info, _ := os.Stat(path); before != "" && info.Mode().Perm() != 0o640 {
+		if info, _ := os.Stat(path); before != "" && info.Mode().Perm() != 0o666 {
 			t.Errorf("the mode became %v", info.Mode())
 		}
 		onlyFile(t, path)
@@ -144,11 +144,22 @@ func TestOutputLink(t *testing.T) {
 	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeOutput(link, func(w io.Writer) error {
-		_, err := io.WriteString(w, "new")
-		return err
-	}); err != nil {
+	dangling := filepath.Join(dir, "dangling")
+	if err := os.Symlink("nowhere", dangling); err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range []string{link, dangling} {
+		o, err := createOutput(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(o, "new")
+		if err := o.commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _ := os.ReadFile(filepath.Join(dir, "nowhere")); string(got) != "new" {
+		t.Errorf("where the dangling link led there is %q", got)
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is gone (%v)", err)

@@ -3,7 +3,6 @@ package testenv
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -13,8 +12,10 @@ import (
 // commas, has name, and otherwise is skipped.
 func Missing(t testing.TB, name, why string) {
 	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GPURUN_REQUIRE"), ","), name) {
-		t.Fatalf("GPURUN_REQUIRE names %s, but %s", name, why)
+	for _, required := range strings.Split(os.Getenv("GPURUN_REQUIRE"), ",") {
+		if strings.TrimSpace(required) == name {
+			t.Fatalf("GPURUN_REQUIRE names %s, but %s", name, why)
+		}
 	}
 	t.Skip(why)
 }

@@ -103,10 +103,6 @@ func newOrbits[T real](v Variant, job *kernels.Mandelbrot, t kernels.Tile, from,
 // times in float64, which the margin of MonotoneLimit covers many times over.
 func (o *orbits[T]) setLimit(job *kernels.Mandelbrot) {
 	limit := kernels.MonotoneLimit(job.R2)
-	if limit <= 0 {
-		o.limit2 = -1
-		return
-	}
 	o.limit2 = limit * limit
 	if job.Julia {
 		o.safe = job.CRe*job.CRe+job.CIm*job.CIm <= o.limit2

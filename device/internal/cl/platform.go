@@ -1,6 +1,7 @@
 package cl
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 )
@@ -16,7 +17,8 @@ type Platform struct {
 }
 
 // GetPlatformIDs returns the platforms of this machine. None is not an error;
-// having no OpenCL library at all is ErrNoLibrary.
+// having no OpenCL library at all is ErrNoLibrary. A platform that answers no
+// question is nil, and an error beside the others.
 func GetPlatformIDs() ([]*Platform, error) {
 	var n uint32
 	var code Code
@@ -40,22 +42,25 @@ func GetPlatformIDs() ([]*Platform, error) {
 		return nil, &Error{Op: "list the platforms", Code: code}
 	}
 	platforms := make([]*Platform, n)
+	var errs []error
 	for i, id := range ids {
 		p := &Platform{id: id}
 		handles := []uintptr{id}
 		p.Name, code = queryString(getPlatformInfo, handles, platformName)
 		if code != 0 {
-			return nil, &Error{Op: fmt.Sprintf("ask platform %d for its name", i), Code: code}
+			errs = append(errs, &Error{Op: fmt.Sprintf("ask platform %d for its name", i), Code: code})
+			continue
 		}
 		p.Vendor, _ = queryString(getPlatformInfo, handles, platformVendor)
 		p.Version, _ = queryString(getPlatformInfo, handles, platformVersion)
 		platforms[i] = p
 	}
-	return platforms, nil
+	return platforms, errors.Join(errs...)
 }
 
 // GetDeviceIDs returns the platform's devices of the kinds in t. None is not
-// an error.
+// an error. A device that does not tell what it is is nil, and an error beside
+// the others.
 func (p *Platform) GetDeviceIDs(t DeviceType) ([]*Device, error) {
 	var n uint32
 	var code Code
@@ -73,12 +78,12 @@ func (p *Platform) GetDeviceIDs(t DeviceType) ([]*Device, error) {
 		return nil, &Error{Op: "list the devices of " + p.Name, Code: code}
 	}
 	devices := make([]*Device, n)
+	var errs []error
 	for i, id := range ids {
-		d, err := newDevice(p, id)
-		if err != nil {
-			return nil, fmt.Errorf("device %d of %s: %w", i, p.Name, err)
+		var err error
+		if devices[i], err = newDevice(p, id); err != nil {
+			errs = append(errs, fmt.Errorf("device %d of %s: %w", i, p.Name, err))
 		}
-		devices[i] = d
 	}
-	return devices, nil
+	return devices, errors.Join(errs...)
 }
