@@ -95,7 +95,7 @@ const (
 	sampleLeast = 16
 
 	// sampleSteps bounds what the sample may take: fractions of a second.
-	sampleSteps = 1 << 28
+	sampleSteps = 1 << 26
 
 	// pixelCost is what a pixel costs besides its iterations, in iterations.
 	pixelCost = 8
