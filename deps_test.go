@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"device":             {"kernels", "kernels/cpu", "kernels/opencl", "tiler", "device/internal/cl", "github.com/klauspost/cpuid/v2", "github.com/shirou/gopsutil/v4/mem"},
 	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
-	"dist":               {"kernels", "tiler"},
+	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux"},
 	"internal/testenv":   {},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
 	"examples/*":         {"."},

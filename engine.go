@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -20,6 +21,18 @@ type Config struct {
 	// ids as Engine.Devices reports them. Several entries are a union. Default
 	// "auto".
 	Devices []string
+
+	// Hosts are machines that run "gpurun worker", as host:port or unix:/path.
+	// They work on every job beside the devices of this machine. A host that
+	// goes comes back into the job when it can be reached again.
+	Hosts []string
+
+	// KeyFile is the file of the key that the hosts have too: see "gpurun
+	// keygen". Without one only hosts on this machine can be used.
+	KeyFile string
+
+	// Wait is how long a job waits for a host when no device is left.
+	Wait time.Duration
 
 	// Memory caps the bytes that are allocated on each device that has memory
 	// of its own. The default, and the upper limit, is 80 % of that memory.
@@ -47,6 +60,8 @@ type Engine struct {
 	// spare is a CPU device that is always there: it samples costs, and stands
 	// in where "auto" found GPUs that lack a job's element type.
 	spare device.Device
+
+	cluster *cluster // nil without hosts
 
 	job    chan struct{} // holds one token while no job runs
 	closed chan struct{}
@@ -86,6 +101,15 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 		closed:  make(chan struct{}),
 	}
 	e.config.Devices = slices.Clone(config.Devices)
+	if len(config.Hosts) > 0 {
+		trust, err := ReadTrust(config.KeyFile)
+		if err == nil {
+			e.cluster, err = openCluster(ctx, config.Hosts, trust)
+		}
+		if err != nil {
+			return nil, errors.Join(err, closeAll(append(devices, spare)))
+		}
+	}
 	e.job <- struct{}{}
 	return e, nil
 }
@@ -95,13 +119,25 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 // that were found.
 func AllDevices() ([]Device, error) { return device.List() }
 
-// Devices describes the devices of e.
+// Devices describes the devices of e: those of this machine, and then those of
+// the hosts that are there, with the host's address before their ids.
 func (e *Engine) Devices() []Device {
 	infos := make([]Device, len(e.devices))
 	for i, d := range e.devices {
 		infos[i] = d.Info()
 	}
+	if e.cluster != nil {
+		infos = append(infos, e.cluster.infos()...)
+	}
 	return infos
+}
+
+// MissingHosts says of each host that is not there now why it is not.
+func (e *Engine) MissingHosts() []error {
+	if e.cluster == nil {
+		return nil
+	}
+	return e.cluster.notes()
 }
 
 // Report describes the last job that has ended, whether or not it succeeded,
@@ -123,6 +159,9 @@ func (e *Engine) Close() error {
 		return nil
 	default:
 		close(e.closed)
+	}
+	if e.cluster != nil {
+		e.cluster.close()
 	}
 	return closeAll(append(e.devices, e.spare))
 }
@@ -172,7 +211,7 @@ func (e *Engine) devicesFor(t kernels.DType) ([]device.Device, error) {
 		}
 	}
 	switch {
-	case len(fit) > 0:
+	case len(fit) > 0 || e.cluster != nil:
 		return fit, nil
 	case len(e.config.Devices) == 0 || slices.Contains(e.config.Devices, "auto"):
 		return []device.Device{e.spare}, nil
@@ -195,9 +234,22 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	}
 	opts.Tiles = e.config.Tiles
 	opts.Progress = e.config.Progress
+	infos := make([]Device, len(devices))
+	for i, d := range devices {
+		infos[i] = d.Info()
+	}
+	if e.cluster != nil {
+		remote, join, end := e.cluster.begin()
+		defer end()
+		pullers = append(pullers, remote...)
+		opts.Join, opts.Wait = join, e.config.Wait
+	}
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
+	if e.cluster != nil {
+		infos = append(infos, e.cluster.infos()...)
+	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("gpurun: %w", err)
 	}
-	return newReport(job, r, devices), err
+	return newReport(job, r, devices, infos), err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -55,7 +56,9 @@ type DeviceReport struct {
 	SetAside string `json:"set_aside,omitempty"`
 }
 
-func newReport(job kernels.Job, r *dist.Report, devices []device.Device) *Report {
+// newReport makes the report of a job that ran on devices, of this machine, and
+// others; infos describes all that are still there.
+func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos []Device) *Report {
 	out := &Report{
 		Job:        job.Kernel(),
 		Makespan:   r.Makespan.Seconds(),
@@ -67,10 +70,18 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device) *Report
 	if r.Ideal > 0 {
 		out.MakespanOverIdeal = r.Makespan.Seconds() / r.Ideal.Seconds()
 	}
-	for i, d := range r.Devices {
-		info := devices[i].Info()
+	known := map[string]Device{}
+	for _, info := range infos {
+		known[info.ID] = info
+	}
+	for _, d := range r.Devices {
+		info := known[d.ID]
+		host, id := "", d.ID
+		if i := strings.LastIndex(d.ID, "/"); i >= 0 {
+			host, id = d.ID[:i], d.ID[i+1:]
+		}
 		dr := DeviceReport{
-			ID: d.ID, Kind: string(info.Kind), Name: info.Name,
+			ID: id, Host: host, Kind: string(info.Kind), Name: info.Name,
 			Tiles: d.Tiles, BusySeconds: d.Busy.Seconds(), Share: d.Share,
 			BytesIn: d.BytesIn, BytesOut: d.BytesOut,
 		}
@@ -79,8 +90,10 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device) *Report
 		}
 		out.Devices = append(out.Devices, dr)
 		out.BytesMoved += d.BytesIn + d.BytesOut
-		if peak := devices[i].PeakBytes(); peak >= out.PeakBytes {
-			out.PeakBytes, out.BudgetBytes = peak, info.Budget
+	}
+	for _, d := range devices {
+		if peak := d.PeakBytes(); peak >= out.PeakBytes {
+			out.PeakBytes, out.BudgetBytes = peak, d.Info().Budget
 		}
 	}
 	return out
@@ -115,9 +128,13 @@ func (r *Report) WriteTrace(w io.Writer) error {
 	events := []traceEvent{}
 	pids := map[string]int{}
 	for i, d := range r.Devices {
-		pids[d.ID] = i + 1
+		id := d.ID
+		if d.Host != "" {
+			id = d.Host + "/" + d.ID
+		}
+		pids[id] = i + 1
 		events = append(events, traceEvent{Name: "process_name", Phase: "M", PID: i + 1,
-			Args: map[string]any{"name": d.ID + " " + d.Name}})
+			Args: map[string]any{"name": id + " " + d.Name}})
 	}
 	for _, s := range r.spans {
 		events = append(events, traceEvent{

@@ -14,6 +14,7 @@ const (
 	choiceCPU    = "cpu"
 	choiceGPU    = "gpu"
 	choiceOpenCL = "opencl"
+	choiceNone   = "none"
 )
 
 // ErrName is matched by the error about a word that names no kind of device
@@ -43,7 +44,7 @@ func List() ([]Info, error) {
 
 // Open opens the devices that choices name, each once: "auto" (all exact GPUs,
 // or else the CPU), "all" (those and the CPU), "cpu", "gpu", "opencl" (every
-// OpenCL device), or ids. No choice stands for "auto". memory caps the budget
+// OpenCL device), ids, or "none" to leave the work to others. No choice stands for "auto". memory caps the budget
 // of each device if it is positive. A driver that fails is as good as none,
 // unless GPURUN_OPENCL_LIB names its library.
 //
@@ -58,13 +59,16 @@ func Open(choices []string, memory int64) ([]Device, error) {
 			return nil, err
 		}
 	}
-	onlyCPU := !slices.ContainsFunc(choices, func(c string) bool { return c != choiceCPU })
+	onlyCPU := !slices.ContainsFunc(choices, func(c string) bool { return c != choiceCPU && c != choiceNone })
 	candidates, err := discover(memory, !onlyCPU)
 	if errors.Is(err, errBrokenLibrary) {
 		return nil, err // whoever names a library means it
 	}
 	var chosen []candidate
 	for _, choice := range choices {
+		if choice == choiceNone {
+			continue
+		}
 		matches := choose(choice, candidates)
 		if len(matches) == 0 {
 			return nil, missing(choice, candidates, err)
@@ -145,14 +149,14 @@ func choose(choice string, candidates []candidate) []candidate {
 
 func checkName(choice string) error {
 	switch choice {
-	case choiceAuto, choiceAll, choiceCPU, choiceGPU, choiceOpenCL:
+	case choiceAuto, choiceAll, choiceCPU, choiceGPU, choiceOpenCL, choiceNone:
 		return nil
 	}
 	var platform, device uint16
 	if n, err := fmt.Sscanf(choice, "ocl:%d.%d", &platform, &device); err == nil && n == 2 && choice == openCLID(int(platform), int(device)) {
 		return nil
 	}
-	return fmt.Errorf("%w %q: use auto, all, cpu, gpu, opencl, or an id that 'gpurun devices' lists", ErrName, choice)
+	return fmt.Errorf("%w %q: use auto, all, cpu, gpu, opencl, none, or an id that 'gpurun devices' lists", ErrName, choice)
 }
 
 // missing says why choice names nothing here, and what to do.

@@ -64,7 +64,7 @@ func TestChoose(t *testing.T) {
 }
 
 func TestCheckName(t *testing.T) {
-	for _, good := range []string{"auto", "all", "cpu", "gpu", "opencl", "ocl:0.0", "ocl:12.3"} {
+	for _, good := range []string{"auto", "all", "cpu", "gpu", "opencl", "none", "ocl:0.0", "ocl:12.3"} {
 		if err := checkName(good); err != nil {
 			t.Errorf("checkName(%q): %v", good, err)
 		}

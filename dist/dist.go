@@ -10,6 +10,7 @@ package dist
 
 import (
 	"context"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
@@ -60,6 +61,14 @@ type Options struct {
 	// DefaultMaxResultBytes. It does not bind Tiles: a device computes a tile
 	// of any size.
 	MaxResultBytes int
+
+	// Join, if not nil, brings devices that come while the job runs. Those that
+	// come when it has ended stay in the channel.
+	Join <-chan Device
+
+	// Wait is how long the job waits for a device from Join when it has none
+	// left.
+	Wait time.Duration
 
 	// Progress, if not nil, is called with the part of the job's cost that is
 	// done, from 0 to 1: never twice at once, never with less than before, at

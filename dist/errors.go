@@ -25,6 +25,9 @@ var (
 var ErrLost = errors.New("the tile was lost")
 
 var (
+	// errHostGone marks a loss that every further tile would suffer too.
+	errHostGone = errors.New("the host has gone")
+
 	errHung = errors.New("the device did not stop when it was told to")
 
 	// errRefused answers a puller whose lease is no longer good: it expired,

@@ -2,6 +2,7 @@ package dist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -191,7 +192,11 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 		return errRefused
 	}
 	now := time.Now()
-	q.close(l, OutcomeDone, now, busy)
+	computing, waited := busy, time.Duration(0)
+	if r.Busy > 0 {
+		computing, waited = min(r.Busy, busy), r.Waited
+	}
+	q.close(l, OutcomeDone, now, computing)
 	l.cancel()
 	p.rate.add(l.cost, busy)
 	p.device.setback = 0
@@ -205,7 +210,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	err := q.put(l, r)
 
 	q.mu.Lock()
-	p.overhead = (p.overhead + max(0, time.Since(l.start)-busy)) / 2
+	p.overhead = (p.overhead + max(0, time.Since(l.start)-computing-waited)) / 2
 	if err != nil {
 		q.end(fmt.Errorf("storing the result of tile %v: %w", l.tile, err))
 	} else {
@@ -300,7 +305,11 @@ func (l *lease) lost(err error) error {
 		return errRefused
 	}
 	q.revoke(l, OutcomeLost)
-	q.setBack(l, err)
+	if errors.Is(err, errHostGone) {
+		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, err))
+	} else {
+		q.setBack(l, err)
+	}
 	q.dispatch()
 	return nil
 }

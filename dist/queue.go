@@ -36,6 +36,7 @@ type queue struct {
 	// grows while the job has not ended.
 	putting  sync.WaitGroup
 	progress progress
+	wait     time.Duration // for a device, when there is none
 
 	mu       sync.Mutex
 	over     bool // the job has ended, with err
@@ -88,6 +89,9 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
 		ended:    make(chan struct{}),
 		progress: progress{report: opts.Progress},
+	}
+	if opts.Join != nil {
+		q.wait = opts.Wait
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	if q.cost != nil {
@@ -242,11 +246,29 @@ func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
 		return r.puller.device == d
 	})
 	if !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
-		q.end(q.noDevice())
+		q.awaitDevice()
 		return
 	}
 	q.checkFailures(q.pending)
 	q.dispatch()
+}
+
+// awaitDevice ends the job for want of a device, unless one comes in time.
+// q.mu is held.
+func (q *queue) awaitDevice() {
+	if q.wait <= 0 {
+		q.end(q.noDevice())
+		return
+	}
+	came := len(q.devices)
+	time.AfterFunc(q.wait, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		// If more have come and gone, a later call waits for the next.
+		if len(q.devices) == came && !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
+			q.end(q.noDevice())
+		}
+	})
 }
 
 func (q *queue) noDevice() error {

@@ -43,7 +43,9 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	case ctx.Err() != nil:
 		q.stop(ctx.Err())
 	case len(devices) == 0:
-		q.stop(q.noDevice())
+		q.mu.Lock()
+		q.awaitDevice()
+		q.mu.Unlock()
 	}
 	unwatch := context.AfterFunc(ctx, func() { q.stop(ctx.Err()) })
 	defer unwatch()
@@ -55,6 +57,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 		for i, d := range devices {
 			serving.Go(func() { q.serve(d, uses[i]) })
 		}
+		serving.Go(func() { q.admit(opts.Join, &serving) })
 	}
 	<-q.ended
 	q.putting.Wait()
@@ -63,6 +66,23 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 		q.progress.finish()
 	}
 	return q.report(), q.err
+}
+
+// admit takes the devices that come into the job, until it has ended.
+func (q *queue) admit(join <-chan Device, serving *sync.WaitGroup) {
+	for {
+		select {
+		case <-q.ended:
+			return
+		case d, ok := <-join:
+			if !ok {
+				join = nil
+				continue
+			}
+			use := q.use(d.ID(), d.Slots())
+			serving.Go(func() { q.serve(d, use) })
+		}
+	}
 }
 
 // serve has d work on the job until there is no more work for it.

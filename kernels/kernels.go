@@ -10,8 +10,13 @@ package kernels
 import (
 	"context"
 	"fmt"
+	"time"
 	"unsafe"
 )
+
+// Version is the version of the arithmetic of all kernels. Hosts compute one
+// job together only if theirs is the same.
+const Version = 1
 
 // DType is the type of one element of an array.
 type DType uint8
@@ -85,6 +90,11 @@ type Result struct {
 	// BytesIn and BytesOut count what was copied to and from the device for
 	// this tile; both are 0 for the CPU, which works in place.
 	BytesIn, BytesOut int64
+
+	// Busy is how long the device computed and Waited how long the tile lay
+	// ready beside it before that, where Run took longer for other reasons: for
+	// a device of another host. Both are 0 where Run's own time says it.
+	Busy, Waited time.Duration
 }
 
 // NewResult returns a zeroed result with the planes that job has for t.

@@ -1,6 +1,10 @@
 package kernels
 
-import "math"
+import (
+	"errors"
+	"fmt"
+	"math"
+)
 
 // MaxIterLimit is the largest iteration limit that a Mandelbrot job may have.
 const MaxIterLimit = math.MaxInt32
@@ -47,6 +51,40 @@ type Mandelbrot struct {
 
 	// Magnitudes asks for plane 1.
 	Magnitudes bool
+}
+
+// Validate returns an error if m is not a job as its fields' comments say, so
+// that jobs from elsewhere can be told from jobs that would do harm.
+func (m *Mandelbrot) Validate() error {
+	exact := func(x float64) bool { return m.T.Round(x) == x }
+	c := math.Sqrt(float64(m.CRe*m.CRe) + float64(m.CIm*m.CIm))
+	switch {
+	case m.T != Float32 && m.T != Float64:
+		return fmt.Errorf("type %v is not a floating-point type", m.T)
+	case len(m.CX) == 0 || len(m.CY) == 0 || len(m.CX) > maxSide || len(m.CY) > maxSide:
+		return fmt.Errorf("%d×%d pixels", len(m.CX), len(m.CY))
+	case m.MaxIter < 1 || m.MaxIter > MaxIterLimit:
+		return fmt.Errorf("%d iterations", m.MaxIter)
+	case !(m.R2 >= 4 && m.R2 <= m.T.Round(1e18)) || !exact(m.R2):
+		return fmt.Errorf("R² of %g", m.R2)
+	case m.Julia && !(c <= math.Sqrt(m.R2)*(1+1e-6)) || !exact(m.CRe) || !exact(m.CIm):
+		return fmt.Errorf("c of %g, %g with R² of %g", m.CRe, m.CIm, m.R2)
+	case !all(m.CX, exact) || !all(m.CY, exact):
+		return errors.New("a coordinate that is no number of the type")
+	}
+	return nil
+}
+
+// maxSide bounds the columns and rows of a job.
+const maxSide = 1 << 30
+
+func all(values []float64, ok func(float64) bool) bool {
+	for _, v := range values {
+		if !ok(v) {
+			return false
+		}
+	}
+	return true
 }
 
 // Kernel returns "mandelbrot".

@@ -14,11 +14,16 @@ import (
 )
 
 func devicesCommand() *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON bool
+		hosts  []string
+		key    string
+	)
 	cmd := &cobra.Command{
 		Use:   "devices",
-		Short: "List the devices of this machine",
-		Long: `List the devices of this machine: the CPU, and what OpenCL drivers offer.
+		Short: "List the devices of this machine, and of hosts",
+		Long: `List the devices of this machine: the CPU, and what OpenCL drivers offer; and
+those of machines that run 'gpurun worker'.
 
 ID is what --device takes. F32 and F64 say whether results in that type are
 exact, which means the same to the last bit as on every other exact device.`,
@@ -26,7 +31,16 @@ exact, which means the same to the last bit as on every other exact device.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			devices, err := gpurun.AllDevices()
 			if err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "gpurun: note: "+oneLine(err))
+				note(cmd, err)
+			}
+			if len(hosts) > 0 {
+				eng, err := gpurun.Open(cmd.Context(), &gpurun.Config{Devices: []string{"none"}, Hosts: hosts, KeyFile: key})
+				if err != nil {
+					return err
+				}
+				defer eng.Close()
+				noteMissingHosts(cmd, eng)
+				devices = append(devices, eng.Devices()...)
 			}
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
@@ -36,8 +50,23 @@ exact, which means the same to the last bit as on every other exact device.`,
 			return printDevices(cmd.OutOrStdout(), devices)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	flags.StringSliceVar(&hosts, "hosts", nil, "list the devices of these hosts too")
+	flags.StringVar(&key, "key", "", "the file of the key that the hosts have too, from 'gpurun keygen'")
 	return cmd
+}
+
+// note says what went wrong without keeping the command from its work.
+func note(cmd *cobra.Command, err error) {
+	fmt.Fprintln(cmd.ErrOrStderr(), "gpurun: note: "+oneLine(err))
+}
+
+// noteMissingHosts says which hosts of eng are not there.
+func noteMissingHosts(cmd *cobra.Command, eng *gpurun.Engine) {
+	for _, err := range eng.MissingHosts() {
+		note(cmd, err)
+	}
 }
 
 func printDevices(w io.Writer, devices []gpurun.Device) error {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -15,6 +16,9 @@ import (
 // jobFlags are the flags that every verb that runs a job has.
 type jobFlags struct {
 	device []string
+	hosts  []string
+	key    string
+	wait   time.Duration
 	memory byteCount
 	tiles  tileCount
 	trace  string
@@ -25,6 +29,9 @@ type jobFlags struct {
 func (f *jobFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
+	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port, separated by commas")
+	flags.StringVar(&f.key, "key", "", "the file of the key that the hosts have too, from 'gpurun keygen'")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
@@ -35,7 +42,10 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles)}
+	return &gpurun.Config{
+		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles),
+		Hosts: f.hosts, KeyFile: f.key, Wait: f.wait,
+	}
 }
 
 // createTrace makes the file for the trace, or returns nil where none is wanted.

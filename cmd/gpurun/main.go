@@ -48,7 +48,7 @@ func gpurunMain() int {
 }
 
 // interrupted is what an interrupted command says.
-const interrupted = "gpurun: interrupted: nothing was written"
+const interrupted = "gpurun: interrupted"
 
 // errUsage is matched by errors about how the command was called.
 var errUsage = errors.New("wrong usage")
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// An error that comes before the verb has started is about the command line.
 	started := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	root.AddCommand(devicesCommand(), mandelCommand(), versionCommand())
+	root.AddCommand(devicesCommand(), mandelCommand(), workerCommand(), keygenCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

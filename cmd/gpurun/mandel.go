@@ -145,6 +145,9 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer trace.discard()
+	if !f.quiet {
+		noteMissingHosts(cmd, eng)
+	}
 	if !view.Resolvable() && !f.quiet {
 		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
@@ -194,7 +197,7 @@ func (f *mandelFlags) tell(cmd *cobra.Command, field *gpurun.Field, report *gpur
 	if !f.quiet {
 		for _, d := range report.Devices {
 			if d.SetAside != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", d.ID, d.SetAside)
+				fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", deviceName(d), d.SetAside)
 			}
 		}
 		v := field.View
@@ -213,9 +216,17 @@ func (f *mandelFlags) tell(cmd *cobra.Command, field *gpurun.Field, report *gpur
 func shares(report *gpurun.Report) string {
 	var parts []string
 	for _, d := range report.Devices {
-		parts = append(parts, fmt.Sprintf("%s %.0f %%", d.ID, 100*d.Share))
+		parts = append(parts, fmt.Sprintf("%s %.0f %%", deviceName(d), 100*d.Share))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// deviceName returns a device's id, with its host before it.
+func deviceName(d gpurun.DeviceReport) string {
+	if d.Host == "" {
+		return d.ID
+	}
+	return d.Host + "/" + d.ID
 }
 
 // contextWriter fails as soon as ctx is done, so that encoding a large picture

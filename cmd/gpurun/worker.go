@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpurun/gpurun"
+)
+
+func workerCommand() *cobra.Command {
+	var (
+		listen string
+		device []string
+		memory byteCount
+		key    string
+		quiet  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "worker --listen ADDR",
+		Short: "Compute tiles for gpurun on other machines",
+		Long: `Compute tiles for gpurun on other machines, which name this one with --hosts.
+
+It runs until it is interrupted. SIGTERM lets it finish the tiles that it has.
+Without --key only addresses of this machine are served.`,
+		Example: `  gpurun keygen -o cluster.key
+  gpurun worker --listen :9473 --key cluster.key
+  gpurun mandel --hosts gpu1:9473,gpu2:9473 --key cluster.key     # elsewhere`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if listen == "" {
+				return usagef("say where to listen, such as --listen 127.0.0.1:9473")
+			}
+			say := func(format string, args ...any) {
+				if !quiet {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+				}
+			}
+			config := &gpurun.Config{Devices: device, Memory: int64(memory), KeyFile: key}
+			w, err := gpurun.OpenWorker(cmd.Context(), listen, config, say)
+			if err != nil {
+				return err
+			}
+			drainOnTerm(cmd.Context(), w)
+			var ids []string
+			for _, d := range w.Devices() {
+				ids = append(ids, d.ID)
+			}
+			say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
+			return w.Serve(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&listen, "listen", "", "the address to listen at: host:port, :port or unix:/path")
+	flags.StringSliceVar(&device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
+	flags.Var(&memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
+	flags.StringVar(&key, "key", "", "the file of the key from 'gpurun keygen'")
+	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
+	return cmd
+}
+
+// drainOnTerm makes SIGTERM let w finish its tiles.
+func drainOnTerm(ctx context.Context, w *gpurun.Worker) {
+	signal.Reset(syscall.SIGTERM) // which is an interrupt to the other verbs
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+			w.Drain()
+		case <-ctx.Done():
+		}
+	}()
+}

@@ -1,0 +1,379 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// Host computes tiles for coordinators, on the devices of its machine. It may
+// serve several coordinators at once, and its methods may be called by several
+// goroutines.
+type Host struct {
+	name    string
+	devices []hostDevice
+	log     func(format string, args ...any)
+
+	// handshakes holds a token for each peer that has not yet shown who it is.
+	handshakes chan struct{}
+
+	// drain is closed when the host takes no more leases.
+	drain     chan struct{}
+	drainOnce sync.Once
+}
+
+// hostDevice is a device and the turns that coordinators take on it.
+type hostDevice struct {
+	Device
+	info  DeviceInfo
+	turns *turns
+}
+
+// NewHost returns a host called name with devices, which infos describe in the
+// same order. log is told of coordinators that come, go or are turned away; it
+// may be nil.
+func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format string, args ...any)) *Host {
+	h := &Host{name: name, log: log, drain: make(chan struct{}), handshakes: make(chan struct{}, maxHandshakes)}
+	if h.log == nil {
+		h.log = func(string, ...any) {}
+	}
+	for i, d := range devices {
+		slots := max(1, d.Slots())
+		infos[i].Slots = slots
+		h.devices = append(h.devices, hostDevice{Device: d, info: infos[i], turns: newTurns(slots)})
+	}
+	return h
+}
+
+// Drain makes the host finish the tiles that it has and take no more. Serve
+// then returns once each coordinator has let go.
+func (h *Host) Drain() { h.drainOnce.Do(func() { close(h.drain) }) }
+
+// drainLimitHost bounds how long a host that drains waits for coordinators.
+const drainLimitHost = 30 * time.Second
+
+// Serve accepts coordinators from l until ctx is done or the host has drained,
+// and closes l. A nil trust serves plaintext, which only loopback addresses and
+// unix sockets may. Errors of single connections go to the log.
+func (h *Host) Serve(ctx context.Context, l net.Listener, trust *Trust) error {
+	if trust == nil {
+		if err := CheckPlain(l.Addr()); err != nil {
+			l.Close()
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	go func() {
+		select {
+		case <-h.drain:
+			l.Close()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			select {
+			case <-h.drain:
+				// The coordinators end their sessions when they have been told.
+				go func() {
+					select {
+					case <-time.After(drainLimitHost):
+						cancel()
+					case <-ctx.Done():
+					}
+				}()
+				serving.Wait()
+				return nil
+			default:
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("accept coordinators: %w", err)
+		}
+		serving.Go(func() {
+			peer := conn.RemoteAddr()
+			if err := h.ServeConn(ctx, conn, trust, ""); err != nil && ctx.Err() == nil {
+				h.log("coordinator at %v: %v", peer, err)
+			}
+		})
+	}
+}
+
+// ServeConn serves the coordinator at the other end of conn until either side
+// ends the session. dialled is the name of the coordinator's machine if conn was
+// dialled from here, and else empty. It returns nil where the coordinator has
+// left in peace.
+func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, dialled string) error {
+	s, err := h.handshake(ctx, conn, trust, dialled)
+	if err != nil {
+		return err
+	}
+	h.log("coordinator %s at %v: connected", s.peer.Name, conn.RemoteAddr())
+	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]context.CancelFunc{}}
+	return c.run(ctx)
+}
+
+// maxHandshakes bounds the peers that have not yet shown who they are, and with
+// them the memory that strangers can take.
+const maxHandshakes = 256
+
+// handshake makes sure of the peer and begins a session with it.
+func (h *Host) handshake(ctx context.Context, conn net.Conn, trust *Trust, dialled string) (*session, error) {
+	select {
+	case h.handshakes <- struct{}{}:
+		defer func() { <-h.handshakes }()
+	default:
+		conn.Close()
+		return nil, fmt.Errorf("turned away: %d others are being looked at", maxHandshakes)
+	}
+	conn, err := secure(ctx, conn, trust, dialled)
+	if err != nil {
+		return nil, err
+	}
+	hello := helloMessage{Name: h.name}
+	for _, d := range h.devices {
+		hello.Devices = append(hello.Devices, d.info)
+	}
+	return newSession(ctx, conn, dialled != "", hello)
+}
+
+// hosting is one coordinator that a host serves.
+type hosting struct {
+	host *Host
+	*session
+
+	mu     sync.Mutex
+	jobs   map[uint64]*hostedJob
+	leases map[uint64]context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// hostedJob is a job that a device of the host has begun.
+type hostedJob struct {
+	device *hostDevice
+	job    kernels.Job
+	ready  chan struct{} // closed when runner or err is set
+	runner kernels.Runner
+	err    error
+	cancel context.CancelFunc
+	ctx    context.Context
+	leases sync.WaitGroup
+}
+
+// The most that one coordinator may have on a host at a time.
+const (
+	maxJobs   = 64
+	maxLeases = 4096
+)
+
+func (c *hosting) run(ctx context.Context) error {
+	c.loops.Go(func() { c.read(c.control, silence, c.handle) })
+	c.loops.Go(func() {
+		c.read(c.bulk, 0, func(f frame, _ io.Reader) error {
+			return protocolError("message %d on the host's bulk stream", f.typ)
+		})
+	})
+	var cause error
+	draining := c.host.drain
+	for cause == nil {
+		select {
+		case <-draining:
+			c.send(outgoing{typ: typeDrain, message: struct{}{}})
+			draining = nil
+		case <-ctx.Done():
+			cause = ctx.Err()
+		case <-c.ctx.Done():
+			cause = context.Cause(c.ctx)
+		}
+	}
+	c.end(cause)
+	c.mu.Lock()
+	for _, j := range c.jobs {
+		j.cancel()
+	}
+	c.mu.Unlock()
+	c.close(cause)
+	c.work.Wait()
+	if errors.Is(cause, errPeerLeft) || errors.Is(cause, io.EOF) {
+		return nil
+	}
+	return cause
+}
+
+// handle acts on a message of the coordinator.
+func (c *hosting) handle(f frame, _ io.Reader) error {
+	switch f.typ {
+	case typePing:
+		return nil
+	case typeBegin:
+		var m beginMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return c.begin(m)
+	case typeEnd:
+		var m endMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		c.endJob(m.Job)
+		return nil
+	case typeLease:
+		var m leaseMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return c.lease(m)
+	case typeCancel:
+		var m cancelMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if cancel := c.leases[m.Lease]; cancel != nil {
+			cancel()
+		}
+		return nil
+	}
+	return protocolError("message %d from a coordinator", f.typ)
+}
+
+func (c *hosting) begin(m beginMessage) error {
+	if m.Device < 0 || m.Device >= len(c.host.devices) {
+		return protocolError("device %d of %d", m.Device, len(c.host.devices))
+	}
+	job, err := decodeJob(m.Kernel, m.Spec)
+	if err != nil {
+		return err
+	}
+	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{})}
+	j.ctx, j.cancel = context.WithCancel(c.ctx)
+	c.mu.Lock()
+	if c.jobs[m.Job] != nil || len(c.jobs) >= maxJobs {
+		c.mu.Unlock()
+		j.cancel()
+		return protocolError("job %d, beside %d", m.Job, len(c.jobs))
+	}
+	c.jobs[m.Job] = j
+	c.mu.Unlock()
+	c.work.Go(func() {
+		j.runner, j.err = j.device.Begin(j.ctx, job)
+		close(j.ready)
+		answer := beganMessage{Job: m.Job}
+		if j.err != nil {
+			answer.Error = j.err.Error()
+		}
+		c.send(outgoing{typ: typeBegan, message: answer})
+		<-j.ctx.Done()
+		j.leases.Wait()
+		if j.runner != nil {
+			if err := j.runner.Close(); err != nil {
+				c.host.log("device %s: close a job: %v", j.device.ID(), err)
+			}
+		}
+	})
+	return nil
+}
+
+func (c *hosting) endJob(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[id]; j != nil {
+		j.cancel()
+		delete(c.jobs, id)
+	}
+}
+
+func (c *hosting) lease(m leaseMessage) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := c.jobs[m.Job]
+	if j == nil {
+		return nil // the job has just ended, and nobody waits for an answer
+	}
+	t := kernels.Tile{X: m.X, Y: m.Y, W: m.W, H: m.H}
+	switch {
+	case t.Empty() || t.X < 0 || t.Y < 0 || t.W > j.job.Bounds().W || t.H > j.job.Bounds().H || !j.job.Bounds().Contains(t):
+		return protocolError("tile %v of a job of %v", t, j.job.Bounds())
+	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
+		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
+	}
+	ctx, cancel := context.WithCancel(j.ctx)
+	c.leases[m.Lease] = cancel
+	j.leases.Add(1)
+	c.work.Go(func() {
+		defer j.leases.Done()
+		defer cancel()
+		c.compute(ctx, j, m.Lease, t)
+	})
+	return nil
+}
+
+// compute has tile t computed and answers the lease.
+func (c *hosting) compute(ctx context.Context, j *hostedJob, id uint64, t kernels.Tile) {
+	o := c.computed(ctx, j, id, t)
+	c.mu.Lock()
+	delete(c.leases, id)
+	c.mu.Unlock()
+	if c.send(o) && o.written != nil {
+		select {
+		case <-o.written:
+		case <-c.ctx.Done():
+		}
+	}
+}
+
+func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kernels.Tile) outgoing {
+	failed := func(err error, lost bool) outgoing {
+		return outgoing{typ: typeFailed, message: failedMessage{Lease: id, Lost: lost, Error: err.Error()}}
+	}
+	asked := time.Now()
+	select {
+	case <-j.ready:
+	case <-ctx.Done():
+		return failed(ctx.Err(), true)
+	}
+	if j.err != nil {
+		return failed(j.err, false)
+	}
+	done, err := j.device.turns.take(ctx, c)
+	if err != nil {
+		return failed(err, true)
+	}
+	defer done()
+	start := time.Now()
+	r := kernels.NewResult(j.job, t)
+	if err := j.runner.Run(ctx, t, r); err != nil {
+		return failed(err, ctx.Err() != nil || errors.Is(err, ErrLost))
+	}
+	return outgoing{
+		typ: typeResult, planes: r.Planes, written: make(chan struct{}),
+		message: resultMessage{
+			Lease: id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
+			BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		},
+	}
+}
+
+// secure establishes trust over conn, which was dialled to the machine called
+// dialled, or accepted if that is empty.
+func secure(ctx context.Context, conn net.Conn, trust *Trust, dialled string) (net.Conn, error) {
+	if dialled != "" {
+		return trust.Client(ctx, conn, dialled)
+	}
+	return trust.Server(ctx, conn)
+}

@@ -1,0 +1,312 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// RemoteHost is a host as its coordinator has it: a session with it, and its
+// devices, which compute tiles like any other. When the session ends the tiles
+// that are out are lost, and the devices are of no more use. Its methods may be
+// called by several goroutines.
+type RemoteHost struct {
+	*session
+	addr    string
+	devices []Device
+
+	lastID   atomic.Uint64 // of jobs and leases
+	mu       sync.Mutex
+	draining bool // the host takes no more leases
+	begins   map[uint64]chan beganMessage
+	leases   map[uint64]wanted
+}
+
+// wanted is a lease that is out.
+type wanted struct {
+	answered chan reply
+	bytes    int64 // of its result
+}
+
+// reply is what a host says to a lease.
+type reply struct {
+	result resultMessage
+	planes []byte // packed one behind the other
+	err    error
+}
+
+// Dial connects to the host that listens at addr, "host:port" or
+// "unix:/path". name is what this machine calls itself.
+func Dial(ctx context.Context, addr, name string, trust *Trust) (*RemoteHost, error) {
+	network, address := "tcp", addr
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, address = "unix", path
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*handshakeLimit)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	r, err := newRemoteHost(ctx, conn, addr, name, trust, host)
+	if err != nil {
+		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+	}
+	return r, nil
+}
+
+func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust *Trust, dialled string) (*RemoteHost, error) {
+	conn, err := secure(ctx, conn, trust, dialled)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSession(ctx, conn, dialled != "", helloMessage{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	r := &RemoteHost{session: s, addr: addr, begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}}
+	for i, info := range s.peer.Devices {
+		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
+	}
+	s.loops.Go(func() { s.read(s.control, silence, r.handle) })
+	s.loops.Go(func() { s.read(s.bulk, 0, r.handle) })
+	return r, nil
+}
+
+// Name returns what the host calls itself, and Addr where it was reached.
+func (r *RemoteHost) Name() string { return r.peer.Name }
+
+// Addr returns the address at which the host was reached.
+func (r *RemoteHost) Addr() string { return r.addr }
+
+// Devices returns the host's devices. Their ids have the host's address before
+// them: "gpu1:9473/ocl:0.0".
+func (r *RemoteHost) Devices() []Device { return r.devices }
+
+// Infos describes the devices, in the same order.
+func (r *RemoteHost) Infos() []DeviceInfo { return r.peer.Devices }
+
+// Done is closed when the session has ended, and Err then says why.
+func (r *RemoteHost) Done() <-chan struct{} { return r.ctx.Done() }
+
+// Err returns why the session has ended, or nil.
+func (r *RemoteHost) Err() error { return context.Cause(r.ctx) }
+
+// Close ends the session.
+func (r *RemoteHost) Close() error {
+	r.close(errors.New("closed"))
+	return nil
+}
+
+// handle acts on a message of the host.
+func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
+	switch f.typ {
+	case typePing:
+		return nil
+	case typeDrain:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.draining = true
+		r.leaveIfDrained()
+		return nil
+	case typeBegan:
+		var m beganMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if ch := r.begins[m.Job]; ch != nil {
+			delete(r.begins, m.Job)
+			ch <- m
+		}
+		return nil
+	case typeFailed:
+		var m failedMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		err := errors.New(m.Error)
+		if m.Lost {
+			err = fmt.Errorf("%w: %s", ErrLost, m.Error)
+		}
+		r.answer(m.Lease, reply{err: err})
+		return nil
+	case typeResult:
+		var m resultMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return r.receive(m, f.bulk, bulk)
+	}
+	return protocolError("message %d from a host", f.typ)
+}
+
+// receive reads the size bytes of a result. Memory is taken only for a lease
+// that is out, and as much as its result has.
+func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error {
+	r.mu.Lock()
+	w, ok := r.leases[m.Lease]
+	r.mu.Unlock()
+	if !ok {
+		_, err := io.CopyN(io.Discard, bulk, size)
+		return err
+	}
+	if size != w.bytes {
+		return protocolError("result of %d bytes where %d were due", size, w.bytes)
+	}
+	planes := make([]byte, size)
+	if _, err := io.ReadFull(bulk, planes); err != nil {
+		return err
+	}
+	r.answer(m.Lease, reply{result: m, planes: planes})
+	return nil
+}
+
+// answer hands a to whoever waits for it; nobody does after a cancellation.
+func (r *RemoteHost) answer(lease uint64, a reply) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w, ok := r.leases[lease]; ok {
+		delete(r.leases, lease)
+		w.answered <- a
+	}
+	r.leaveIfDrained()
+}
+
+// leaveIfDrained ends the session with a host that wants to leave and has
+// answered everything. r.mu is held.
+func (r *RemoteHost) leaveIfDrained() {
+	if r.draining && len(r.leases) == 0 {
+		go r.end(errDrained)
+	}
+}
+
+// errDrained is the cause of a session whose host wanted to leave.
+var errDrained = errors.New("it has been asked to stop")
+
+// remoteDevice is a device of a host.
+type remoteDevice struct {
+	host  *RemoteHost
+	index int
+	info  DeviceInfo
+}
+
+func (d *remoteDevice) ID() string { return d.host.addr + "/" + d.info.ID }
+
+// prefetched is how many tiles a device of a host gets beyond its slots, so
+// that the next is there when one is done.
+const prefetched = 1
+
+func (d *remoteDevice) Slots() int { return min(max(d.info.Slots, 1), 16) + prefetched }
+
+func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
+	spec, err := encodeJob(job)
+	if err != nil {
+		return nil, err
+	}
+	h := d.host
+	id := h.lastID.Add(1)
+	began := make(chan beganMessage, 1)
+	h.mu.Lock()
+	h.begins[id] = began
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.begins, id)
+	}()
+	r := &remoteRunner{host: h, id: id, job: job}
+	if !h.send(outgoing{typ: typeBegin, message: beginMessage{Job: id, Device: d.index, Kernel: job.Kernel(), Spec: spec}}) {
+		return nil, h.gone()
+	}
+	select {
+	case m := <-began:
+		if m.Error != "" {
+			r.Close()
+			return nil, errors.New(m.Error)
+		}
+		return r, nil
+	case <-ctx.Done():
+		r.Close()
+		return nil, ctx.Err()
+	case <-h.ctx.Done():
+		return nil, h.gone()
+	}
+}
+
+// gone is the error of a tile whose host has gone: the tile is lost.
+func (r *RemoteHost) gone() error {
+	cause := context.Cause(r.ctx)
+	if cause == nil {
+		cause = errDrained
+	}
+	return fmt.Errorf("%w: %w: %s: %w", ErrLost, errHostGone, r.addr, cause)
+}
+
+// remoteRunner runs one job on a device of a host.
+type remoteRunner struct {
+	host *RemoteHost
+	id   uint64
+	job  kernels.Job
+}
+
+func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
+	h := r.host
+	id := h.lastID.Add(1)
+	answered := make(chan reply, 1)
+	h.mu.Lock()
+	if h.draining {
+		h.mu.Unlock()
+		return h.gone()
+	}
+	h.leases[id] = wanted{answered, planesSize(out.Planes)}
+	h.mu.Unlock()
+	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
+		return h.gone()
+	}
+	select {
+	case a := <-answered:
+		return r.take(a, out)
+	case <-ctx.Done():
+		h.mu.Lock()
+		delete(h.leases, id)
+		h.mu.Unlock()
+		h.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: id}})
+		return ctx.Err()
+	case <-h.ctx.Done():
+		return h.gone()
+	}
+}
+
+// take copies what the host answered to out.
+func (r *remoteRunner) take(a reply, out *kernels.Result) error {
+	if a.err != nil {
+		return a.err
+	}
+	at := 0
+	for _, plane := range out.Planes {
+		at += copy(plane, a.planes[at:])
+	}
+	out.BytesIn, out.BytesOut = a.result.BytesIn, a.result.BytesOut
+	out.Busy, out.Waited = max(time.Duration(a.result.Busy), 1), max(time.Duration(a.result.Waited), 0)
+	return nil
+}
+
+func (r *remoteRunner) Close() error {
+	r.host.send(outgoing{typ: typeEnd, message: endMessage{Job: r.id}})
+	return nil
+}

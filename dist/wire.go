@@ -1,0 +1,268 @@
+package dist
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// This file is the encoding of what spec.md describes: frames, and the messages
+// in them.
+
+// protocolVersion changes when frames or messages do.
+const protocolVersion = 1
+
+// preamble is what either side of a session sends first.
+const preamble = "gpurun\x00\x01" // the last byte is protocolVersion
+
+// messageType is the first byte of a frame.
+type messageType uint8
+
+const (
+	typeHello messageType = iota + 1
+	typeBegin
+	typeBegan
+	typeEnd
+	typeLease
+	typeCancel
+	typeResult
+	typeFailed
+	typePing
+	typeDrain
+)
+
+const (
+	// frameHeader is the length of a frame's header: the type, three bytes that
+	// are zero, and the lengths of the message, in 4 bytes, and of the bulk data
+	// behind it, in 8, little-endian.
+	frameHeader = 16
+
+	// maxMessage and maxBegin bound a message before it is read: a job may have
+	// long axes, nothing else is long.
+	maxMessage = 64 << 10
+	maxBegin   = 32 << 20
+
+	// maxBulk bounds the bulk data of a frame, which only a result has.
+	maxBulk = 1 << 31
+)
+
+// ErrProtocol is matched by the error about a peer that does not speak the
+// protocol, or breaks it.
+var ErrProtocol = errors.New("the peer does not keep to the protocol")
+
+// protocolError returns an error that matches ErrProtocol.
+func protocolError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
+}
+
+// The messages. Keys of CBOR maps are small integers; unknown ones are ignored.
+
+// helloMessage opens a session.
+type helloMessage struct {
+	Kernels int          `cbor:"1,keyasint"` // kernels.Version
+	Name    string       `cbor:"2,keyasint"` // of the host, or of the coordinator's machine
+	Devices []DeviceInfo `cbor:"3,keyasint"` // of the host; none from a coordinator
+	Refusal string       `cbor:"4,keyasint,omitempty"`
+}
+
+// DeviceInfo describes a device of a host.
+type DeviceInfo struct {
+	ID     string `cbor:"1,keyasint"`
+	Kind   string `cbor:"2,keyasint"`
+	Name   string `cbor:"3,keyasint"`
+	Slots  int    `cbor:"4,keyasint"`
+	Driver string `cbor:"5,keyasint"`
+	Units  int    `cbor:"6,keyasint"`
+	Memory int64  `cbor:"7,keyasint"`
+	F32    string `cbor:"8,keyasint"`
+	F64    string `cbor:"9,keyasint"`
+}
+
+// beginMessage makes a device of a host begin a job.
+type beginMessage struct {
+	Job    uint64 `cbor:"1,keyasint"` // chosen by the coordinator: one for each job and device
+	Device int    `cbor:"2,keyasint"` // index into the host's devices
+	Kernel string `cbor:"3,keyasint"`
+	Spec   []byte `cbor:"4,keyasint"` // see encodeJob
+}
+
+// beganMessage answers a beginMessage.
+type beganMessage struct {
+	Job   uint64 `cbor:"1,keyasint"`
+	Error string `cbor:"2,keyasint,omitempty"`
+}
+
+// endMessage ends a job that was begun.
+type endMessage struct {
+	Job uint64 `cbor:"1,keyasint"`
+}
+
+// leaseMessage asks for a tile.
+type leaseMessage struct {
+	Lease uint64 `cbor:"1,keyasint"` // chosen by the coordinator, never twice in a session
+	Job   uint64 `cbor:"2,keyasint"`
+	X     int    `cbor:"3,keyasint"`
+	Y     int    `cbor:"4,keyasint"`
+	W     int    `cbor:"5,keyasint"`
+	H     int    `cbor:"6,keyasint"`
+}
+
+// cancelMessage says that the answer to a lease is no longer wanted. The lease
+// is answered all the same, at once.
+type cancelMessage struct {
+	Lease uint64 `cbor:"1,keyasint"`
+}
+
+// resultMessage answers a lease; the planes follow it as bulk data.
+type resultMessage struct {
+	Lease    uint64 `cbor:"1,keyasint"`
+	Busy     int64  `cbor:"2,keyasint"` // nanoseconds that the device took
+	Waited   int64  `cbor:"3,keyasint"` // nanoseconds that the lease waited on the host before that
+	BytesIn  int64  `cbor:"4,keyasint"`
+	BytesOut int64  `cbor:"5,keyasint"`
+}
+
+// failedMessage answers a lease without a result.
+type failedMessage struct {
+	Lease uint64 `cbor:"1,keyasint"`
+	Lost  bool   `cbor:"2,keyasint,omitempty"` // nothing is wrong with the tile
+	Error string `cbor:"3,keyasint"`
+}
+
+// Messages are decoded with bounds on everything that could grow.
+var (
+	decoding = must(cbor.DecOptions{
+		MaxArrayElements: 4096, MaxMapPairs: 64, MaxNestedLevels: 8,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+	}.DecMode())
+	encoding = must(cbor.CoreDetEncOptions().EncMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// frame is one message with its bulk data, as it is read.
+type frame struct {
+	typ     messageType
+	message []byte
+	bulk    int64 // bytes that follow and are still to be read
+}
+
+// appendFrame appends the frame of a message, without its bulk data, to b.
+func appendFrame(b []byte, typ messageType, message any, bulk int64) ([]byte, error) {
+	data, err := encoding.Marshal(message)
+	if err != nil {
+		return b, fmt.Errorf("encode message %d: %w", typ, err)
+	}
+	b = append(b, byte(typ), 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(data)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(bulk))
+	return append(b, data...), nil
+}
+
+// readFrame reads a frame up to its bulk data. Nothing is allocated before its
+// length has been found to be in bounds.
+func readFrame(r io.Reader) (frame, error) {
+	var h [frameHeader]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return frame{}, err
+	}
+	f := frame{typ: messageType(h[0])}
+	length, bulk := binary.LittleEndian.Uint32(h[4:]), binary.LittleEndian.Uint64(h[8:])
+	limit := uint32(maxMessage)
+	if f.typ == typeBegin {
+		limit = maxBegin
+	}
+	switch {
+	case f.typ < typeHello || f.typ > typeDrain || h[1] != 0 || h[2] != 0 || h[3] != 0:
+		return frame{}, protocolError("frame begins with % x", h[:4])
+	case length > limit:
+		return frame{}, protocolError("message of %d bytes", length)
+	case bulk > maxBulk || bulk > 0 && f.typ != typeResult:
+		return frame{}, protocolError("message %d with %d bytes of bulk data", f.typ, bulk)
+	}
+	f.bulk = int64(bulk)
+	f.message = make([]byte, length)
+	_, err := io.ReadFull(r, f.message)
+	return f, err
+}
+
+// decode decodes the message of f into m.
+func (f frame) decode(m any) error {
+	if err := decoding.Unmarshal(f.message, m); err != nil {
+		return protocolError("message %d: %v", f.typ, err)
+	}
+	return nil
+}
+
+// mandelbrotSpec is a kernels.Mandelbrot on the wire. The axes are float64,
+// little-endian.
+type mandelbrotSpec struct {
+	Type       uint8   `cbor:"1,keyasint"`
+	CX         []byte  `cbor:"2,keyasint"`
+	CY         []byte  `cbor:"3,keyasint"`
+	Julia      bool    `cbor:"4,keyasint,omitempty"`
+	CRe        float64 `cbor:"5,keyasint"`
+	CIm        float64 `cbor:"6,keyasint"`
+	MaxIter    int     `cbor:"7,keyasint"`
+	R2         float64 `cbor:"8,keyasint"`
+	Magnitudes bool    `cbor:"9,keyasint,omitempty"`
+}
+
+// encodeJob returns what a host needs to know of job.
+func encodeJob(job kernels.Job) ([]byte, error) {
+	m, ok := job.(*kernels.Mandelbrot)
+	if !ok {
+		return nil, fmt.Errorf("job %s cannot be sent to hosts", job.Kernel())
+	}
+	return encoding.Marshal(mandelbrotSpec{
+		Type: uint8(m.T), CX: floatBytes(m.CX), CY: floatBytes(m.CY), Julia: m.Julia, CRe: m.CRe, CIm: m.CIm,
+		MaxIter: m.MaxIter, R2: m.R2, Magnitudes: m.Magnitudes,
+	})
+}
+
+// decodeJob is the inverse of encodeJob. It accepts only jobs that a device can
+// be given without harm.
+func decodeJob(kernel string, spec []byte) (kernels.Job, error) {
+	if kernel != (*kernels.Mandelbrot)(nil).Kernel() {
+		return nil, protocolError("job of the unknown kernel %q", kernel)
+	}
+	var s mandelbrotSpec
+	if err := decoding.Unmarshal(spec, &s); err != nil {
+		return nil, protocolError("job: %v", err)
+	}
+	m := &kernels.Mandelbrot{
+		T: kernels.DType(s.Type), CX: floats(s.CX), CY: floats(s.CY), Julia: s.Julia, CRe: s.CRe, CIm: s.CIm,
+		MaxIter: s.MaxIter, R2: s.R2, Magnitudes: s.Magnitudes,
+	}
+	if err := m.Validate(); err != nil {
+		return nil, protocolError("job: %v", err)
+	}
+	return m, nil
+}
+
+func floatBytes(values []float64) []byte {
+	b := make([]byte, 0, 8*len(values))
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	return b
+}
+
+func floats(b []byte) []float64 {
+	values := make([]float64, len(b)/8)
+	for i := range values {
+		values[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
+	}
+	return values
+}

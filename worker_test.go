@@ -1,0 +1,101 @@
+package gpurun_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gpurun/gpurun"
+)
+
+// startWorker serves on a unix socket until the test ends, and returns its
+// address.
+func startWorker(t *testing.T, path, keyFile string) (w *gpurun.Worker, stop func()) {
+	t.Helper()
+	w, err := gpurun.OpenWorker(t.Context(), "unix:"+path, &gpurun.Config{Devices: []string{"cpu"}, KeyFile: keyFile}, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Serve(ctx) }()
+	return w, func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve: %v", err)
+		}
+	}
+}
+
+// TestHosts computes on two hosts with a key, and on the one that is left when
+// the other has gone, which is noted; and on both when it has come back.
+func TestHosts(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	if err := gpurun.WriteKeyFile(key); err != nil {
+		t.Fatal(err)
+	}
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	_, stopA := startWorker(t, a, key)
+	defer stopA()
+	_, stopB := startWorker(t, b, key)
+	v := smallView()
+	v.Precision = gpurun.Float64
+	want, err := open(t, &gpurun.Config{Devices: []string{"cpu"}}).Mandelbrot(t.Context(), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: []string{"unix:" + a, "unix:" + b}, KeyFile: key, Tiles: 10})
+	check := func(devices, missing int) {
+		t.Helper()
+		got, err := eng.Mandelbrot(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.Counts, want.Counts) || !slices.Equal(got.Magnitudes, want.Magnitudes) {
+			t.Error("the result differs")
+		}
+		if n := len(eng.Report().Devices); n != devices || len(eng.MissingHosts()) != missing {
+			t.Errorf("%d devices and %v missing, want %d and %d", n, eng.MissingHosts(), devices, missing)
+		}
+	}
+	check(2, 0)
+	stopB()
+	for deadline := time.Now().Add(10 * time.Second); len(eng.MissingHosts()) == 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	check(1, 1)
+	_, stopB = startWorker(t, b, key)
+	defer stopB()
+	for deadline := time.Now().Add(20 * time.Second); len(eng.MissingHosts()) > 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	check(2, 0)
+}
+
+// TestDrain has the only worker leave in the middle of a job: the job says so.
+func TestDrain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w")
+	w, stop := startWorker(t, path, "")
+	defer stop()
+	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: []string{"unix:" + path}, Tiles: 100})
+	started := make(chan error, 1)
+	v := gpurun.View{Center: complex(-0.1225, 0.7449), Span: 1e-3, Width: 300, Height: 200, MaxIter: 20000}
+	go func() {
+		_, err := eng.Mandelbrot(t.Context(), v)
+		started <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	w.Drain()
+	select {
+	case err := <-started:
+		if err != nil && !errors.Is(err, gpurun.ErrNoDevice) {
+			t.Errorf("the error is %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the job does not end")
+	}
+}
