@@ -66,9 +66,9 @@ func (m *Mandelbrot) Validate() error {
 	case m.MaxIter < 1 || m.MaxIter > MaxIterLimit:
 		return fmt.Errorf("%d iterations", m.MaxIter)
 	case !(m.R2 >= 4 && m.R2 <= m.T.Round(1e18)) || !exact(m.R2):
-		return fmt.Errorf("R² of %g", m.R2)
+		return fmt.Errorf("escape radius of √%g", m.R2)
 	case m.Julia && !(c <= math.Sqrt(m.R2)*(1+1e-6)) || !exact(m.CRe) || !exact(m.CIm):
-		return fmt.Errorf("c of %g, %g with R² of %g", m.CRe, m.CIm, m.R2)
+		return fmt.Errorf("c of %g, %g with an escape radius of √%g", m.CRe, m.CIm, m.R2)
 	case !all(m.CX, exact) || !all(m.CY, exact):
 		return errors.New("a coordinate that is no number of the type")
 	}
