@@ -32,7 +32,7 @@ type cluster struct {
 // How long to wait before a host is dialled again: at first, and at most.
 const (
 	firstRedial = 250 * time.Millisecond
-	lastRedial  = 10 * time.Second
+	lastRedial  = 2 * time.Second
 )
 
 // openCluster dials all hosts at once and waits for the first answer of each.
