@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,21 +15,22 @@ import (
 	"github.com/gpurun/gpurun/dist"
 )
 
-// cluster keeps sessions with hosts: it dials each again, ever more slowly,
-// when its session has ended.
+// cluster keeps sessions with hosts: with those that it dials, again and again
+// when a session has ended, and with those that join by themselves.
 type cluster struct {
-	addrs []string
-	name  string
-	trust *dist.Trust
+	addrs    []string
+	name     string
+	trust    *dist.Trust
+	listener net.Listener // nil if no host can join
 
-	ctx     context.Context
-	cancel  context.CancelFunc
-	dialers sync.WaitGroup
+	ctx      context.Context
+	cancel   context.CancelFunc
+	sessions sync.WaitGroup
 
 	mu    sync.Mutex
-	hosts map[string]*dist.RemoteHost // that are there, by address
-	errs  map[string]error            // why the others are not
-	join  chan dist.Device            // of the job that runs; nil without
+	hosts []*dist.RemoteHost // that are there, in the order of their coming
+	errs  map[string]error   // why those dialled are not, by address
+	join  chan dist.Device   // of the job that runs; nil without
 }
 
 // How long to wait before a host is dialled again: at first, and at most.
@@ -35,15 +39,27 @@ const (
 	lastRedial  = 2 * time.Second
 )
 
-// openCluster dials all hosts at once and waits for the first answer of each.
-// It fails if there is none.
-func openCluster(ctx context.Context, addrs []string, trust *dist.Trust) (*cluster, error) {
-	c := &cluster{addrs: addrs, name: machineName(), trust: trust, hosts: map[string]*dist.RemoteHost{}, errs: map[string]error{}}
+// openCluster dials all hosts of config at once and waits for the first answer
+// of each. It fails if there is none, unless hosts can join.
+func openCluster(ctx context.Context, config *Config) (*cluster, error) {
+	trust, err := ReadTrust(config.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	addrs := config.Hosts
+	c := &cluster{addrs: addrs, name: machineName(), trust: trust, errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if config.Listen != "" {
+		if c.listener, err = listen(ctx, config.Listen, trust); err != nil {
+			c.cancel()
+			return nil, err
+		}
+		c.sessions.Go(c.accept)
+	}
 	var first sync.WaitGroup
 	for _, addr := range addrs {
 		first.Add(1)
-		c.dialers.Go(func() { c.keep(ctx, addr, first.Done) })
+		c.sessions.Go(func() { c.keep(ctx, addr, first.Done) })
 	}
 	first.Wait()
 	c.mu.Lock()
@@ -53,13 +69,13 @@ func openCluster(ctx context.Context, addrs []string, trust *dist.Trust) (*clust
 			errs = append(errs, err)
 		}
 	}
-	none := len(c.hosts) == 0
+	none := len(c.hosts) == 0 && c.listener == nil
 	c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		c.close()
 		return nil, err
 	}
-	if none && len(addrs) > 0 {
+	if none {
 		c.close()
 		return nil, errors.Join(errs...)
 	}
@@ -83,15 +99,11 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 	stop := context.AfterFunc(first, cancel)
 	for {
 		h, err := dist.Dial(attempt, addr, c.name, c.trust)
-		c.mu.Lock()
 		if err == nil {
-			c.hosts[addr], c.errs[addr] = h, nil
-			c.announce(h)
+			c.add(h)
 			pause = firstRedial
-		} else {
-			c.errs[addr] = err
 		}
-		c.mu.Unlock()
+		c.note(addr, err)
 		if tried != nil {
 			tried()
 			tried = nil
@@ -100,15 +112,7 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 			attempt, cancel = c.ctx, func() {}
 		}
 		if err == nil {
-			select {
-			case <-h.Done():
-			case <-c.ctx.Done():
-			}
-			h.Close()
-			c.mu.Lock()
-			delete(c.hosts, addr)
-			c.errs[addr] = h.Err()
-			c.mu.Unlock()
+			c.note(addr, c.hold(h))
 		}
 		select {
 		case <-c.ctx.Done():
@@ -120,8 +124,50 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 	}
 }
 
-// announce brings the devices of h into the job that runs. c.mu is held.
-func (c *cluster) announce(h *dist.RemoteHost) {
+// accept takes the hosts that join, until c is closed.
+func (c *cluster) accept() {
+	stop := context.AfterFunc(c.ctx, func() { c.listener.Close() })
+	defer stop()
+	for {
+		conn, err := c.listener.Accept()
+		if err != nil {
+			return
+		}
+		c.sessions.Go(func() {
+			// A stranger's error is nobody's concern: the host says it there.
+			if h, err := dist.Accept(c.ctx, conn, c.name, c.trust); err == nil {
+				c.add(h)
+				c.hold(h)
+			}
+		})
+	}
+}
+
+// hold waits until the session with h ends, and returns why it did.
+func (c *cluster) hold(h *dist.RemoteHost) error {
+	select {
+	case <-h.Done():
+	case <-c.ctx.Done():
+	}
+	h.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosts = slices.DeleteFunc(c.hosts, func(other *dist.RemoteHost) bool { return other == h })
+	return h.Err()
+}
+
+// note keeps why the host at addr is not there, or nil if it is.
+func (c *cluster) note(addr string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.errs[addr] = err
+}
+
+// add takes h in, also into the job that runs.
+func (c *cluster) add(h *dist.RemoteHost) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hosts = append(c.hosts, h)
 	if c.join == nil {
 		return
 	}
@@ -139,10 +185,8 @@ func (c *cluster) begin() (devices []dist.Device, join <-chan dist.Device, end f
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.join = make(chan dist.Device, 1024)
-	for _, addr := range c.addrs {
-		if h := c.hosts[addr]; h != nil {
-			devices = append(devices, h.Devices()...)
-		}
+	for _, h := range c.hosts {
+		devices = append(devices, h.Devices()...)
 	}
 	return devices, c.join, func() {
 		c.mu.Lock()
@@ -156,11 +200,7 @@ func (c *cluster) infos() []Device {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var infos []Device
-	for _, addr := range c.addrs {
-		h := c.hosts[addr]
-		if h == nil {
-			continue
-		}
+	for _, h := range c.hosts {
 		for i, d := range h.Infos() {
 			infos = append(infos, Device{
 				ID: h.Devices()[i].ID(), Kind: device.Kind(d.Kind), Name: d.Name, Driver: d.Driver,
@@ -177,7 +217,7 @@ func (c *cluster) notes() []error {
 	defer c.mu.Unlock()
 	var notes []error
 	for _, addr := range c.addrs {
-		if err := c.errs[addr]; err != nil && c.hosts[addr] == nil {
+		if err := c.errs[addr]; err != nil {
 			notes = append(notes, fmt.Errorf("host %s is not there: %w", addr, err))
 		}
 	}
@@ -186,5 +226,26 @@ func (c *cluster) notes() []error {
 
 func (c *cluster) close() {
 	c.cancel()
-	c.dialers.Wait()
+	c.sessions.Wait()
+}
+
+// listen listens at addr, host:port or unix:/path. Without trust addr must be on
+// this machine alone.
+func listen(ctx context.Context, addr string, trust *dist.Trust) (l net.Listener, err error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		l, err = dist.ListenUnix(path)
+	} else {
+		var resolved *net.TCPAddr
+		if resolved, err = net.ResolveTCPAddr("tcp", addr); err == nil && trust == nil {
+			err = dist.CheckPlain(resolved)
+		}
+		if err == nil {
+			var config net.ListenConfig
+			l, err = config.Listen(ctx, "tcp", addr)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gpurun: listen at %s: %w", addr, err)
+	}
+	return l, nil
 }

@@ -27,6 +27,11 @@ type Config struct {
 	// goes comes back into the job when it can be reached again.
 	Hosts []string
 
+	// Listen is an address, host:port or unix:/path, at which workers may join by
+	// themselves ("gpurun worker --join"), also while a job runs. Empty if none
+	// may.
+	Listen string
+
 	// KeyFile is the file of the key that the hosts have too: see "gpurun
 	// keygen". Without one only hosts on this machine can be used.
 	KeyFile string
@@ -101,12 +106,8 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 		closed:  make(chan struct{}),
 	}
 	e.config.Devices = slices.Clone(config.Devices)
-	if len(config.Hosts) > 0 {
-		trust, err := ReadTrust(config.KeyFile)
-		if err == nil {
-			e.cluster, err = openCluster(ctx, config.Hosts, trust)
-		}
-		if err != nil {
+	if len(config.Hosts) > 0 || config.Listen != "" {
+		if e.cluster, err = openCluster(ctx, config); err != nil {
 			return nil, errors.Join(err, closeAll(append(devices, spare)))
 		}
 	}

@@ -2,9 +2,10 @@ package gpurun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
-	"strings"
+	"time"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -33,19 +34,20 @@ func NewKey() string { return dist.NewKey().Reveal() }
 // replaces no file.
 func WriteKeyFile(name string) error { return dist.WriteKeyFile(name, dist.NewKey()) }
 
-// Worker computes tiles for engines of other machines that name it among their
-// Hosts, on devices of this one.
+// Worker computes tiles for engines of other machines, on devices of this one:
+// for those that name it among their Hosts, or for one that it joins.
 type Worker struct {
 	host     *dist.Host
 	devices  []device.Device
-	listener net.Listener
+	listener net.Listener // nil if it joins
 	trust    *Trust
 }
 
-// OpenWorker opens the devices that config names and listens at addr, host:port
-// or unix:/path. Without config.KeyFile addr must be on this machine alone. log,
-// if not nil, is told of coordinators that come, go, or are turned away.
-func OpenWorker(ctx context.Context, addr string, config *Config, log func(format string, args ...any)) (*Worker, error) {
+// OpenWorker opens the devices that config names. It listens at config.Listen,
+// host:port or unix:/path; if that is empty it is for Join. Without
+// config.KeyFile the address must be on this machine alone. log, if not nil, is
+// told of coordinators that come, go, or are turned away.
+func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
 	if config == nil {
 		config = &Config{}
 	}
@@ -53,26 +55,17 @@ func OpenWorker(ctx context.Context, addr string, config *Config, log func(forma
 	if err != nil {
 		return nil, err
 	}
-	var l net.Listener
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		l, err = dist.ListenUnix(path)
-	} else {
-		if trust == nil {
-			if resolved, err := net.ResolveTCPAddr("tcp", addr); err != nil {
-				return nil, fmt.Errorf("gpurun: listen at %s: %w", addr, err)
-			} else if err := dist.CheckPlain(resolved); err != nil {
-				return nil, fmt.Errorf("gpurun: listen at %s: %w", addr, err)
-			}
+	w := &Worker{trust: trust}
+	if config.Listen != "" {
+		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
+			return nil, err
 		}
-		var lc net.ListenConfig
-		l, err = lc.Listen(ctx, "tcp", addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("gpurun: listen at %s: %w", addr, err)
 	}
 	devices, err := device.Open(config.Devices, config.Memory)
 	if err != nil {
-		l.Close()
+		if w.listener != nil {
+			w.listener.Close()
+		}
 		return nil, fmt.Errorf("gpurun: open devices: %w", err)
 	}
 	pullers := make([]dist.Device, len(devices))
@@ -85,11 +78,17 @@ func OpenWorker(ctx context.Context, addr string, config *Config, log func(forma
 			Units: info.Units, Memory: info.Memory, F32: string(info.Float32), F64: string(info.Float64),
 		}
 	}
-	return &Worker{host: dist.NewHost(machineName(), pullers, infos, log), devices: devices, listener: l, trust: trust}, nil
+	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, log), devices
+	return w, nil
 }
 
-// Addr returns the address at which w listens.
-func (w *Worker) Addr() net.Addr { return w.listener.Addr() }
+// Addr returns the address at which w listens, or nil.
+func (w *Worker) Addr() net.Addr {
+	if w.listener == nil {
+		return nil
+	}
+	return w.listener.Addr()
+}
 
 // Devices describes the devices of w.
 func (w *Worker) Devices() []Device {
@@ -101,9 +100,41 @@ func (w *Worker) Devices() []Device {
 }
 
 // Serve serves coordinators until ctx is done, or until Drain was called and
-// they have let go. It closes the devices.
+// they have let go. It closes the devices, so that w is of no more use.
 func (w *Worker) Serve(ctx context.Context) error {
-	err := w.host.Serve(ctx, w.listener, w.trust)
+	if w.listener == nil {
+		return w.closed(errors.New("gpurun: the worker does not listen anywhere: set Config.Listen, or use Join"))
+	}
+	return w.closed(w.host.Serve(ctx, w.listener, w.trust))
+}
+
+// Join serves the coordinator that listens at addr, host:port or unix:/path,
+// and dials it again, at first at once and then every 2 s, whenever it is not
+// there. It returns when ctx is done, when the coordinator does not trust it, or
+// when Drain was called. It closes the devices, so that w is of no more use.
+func (w *Worker) Join(ctx context.Context, addr string) error {
+	for pause := firstRedial; ; pause = min(2*pause, lastRedial) {
+		began := time.Now()
+		err := w.host.Join(ctx, addr, w.trust)
+		switch {
+		case ctx.Err() != nil:
+			return w.closed(ctx.Err())
+		case w.host.Draining():
+			return w.closed(nil)
+		case errors.Is(err, dist.ErrUntrusted):
+			return w.closed(err)
+		case time.Since(began) > lastRedial:
+			pause = firstRedial
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// closed closes the devices and returns err, or else the error of that.
+func (w *Worker) closed(err error) error {
 	if closing := closeAll(w.devices); err == nil {
 		err = closing
 	}

@@ -15,7 +15,7 @@ import (
 // address.
 func startWorker(t *testing.T, path, keyFile string) (w *gpurun.Worker, stop func()) {
 	t.Helper()
-	w, err := gpurun.OpenWorker(t.Context(), "unix:"+path, &gpurun.Config{Devices: []string{"cpu"}, KeyFile: keyFile}, t.Logf)
+	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}, KeyFile: keyFile, Listen: "unix:" + path}, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,5 +97,35 @@ func TestDrain(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("the job does not end")
+	}
+}
+
+// TestJoin has a worker join an engine that has no device, in the middle of a
+// job, and leave when the engine is closed.
+func TestJoin(t *testing.T) {
+	path := "unix:" + filepath.Join(t.TempDir(), "c")
+	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}}, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	joined := make(chan error, 1)
+	go func() { joined <- w.Join(ctx, path) }() // before anybody listens
+	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Listen: path, Wait: time.Minute})
+	f, err := eng.Mandelbrot(t.Context(), smallView())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := open(t, &gpurun.Config{Devices: []string{"cpu"}}).Mandelbrot(t.Context(), smallView())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(f.Counts, want.Counts) {
+		t.Error("the result differs")
+	}
+	w.Drain()
+	if err := <-joined; err != nil {
+		t.Errorf("Join returned %v", err)
 	}
 }

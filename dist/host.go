@@ -51,6 +51,29 @@ func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format 
 	return h
 }
 
+// Draining reports whether Drain has been called.
+func (h *Host) Draining() bool {
+	select {
+	case <-h.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// Join dials the coordinator that listens at addr, "host:port" or "unix:/path",
+// and serves it as ServeConn does.
+func (h *Host) Join(ctx context.Context, addr string, trust *Trust) error {
+	conn, dialled, err := dial(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("join the coordinator at %s: %w", addr, err)
+	}
+	if err := h.ServeConn(ctx, conn, trust, dialled); err != nil {
+		return fmt.Errorf("join the coordinator at %s: %w", addr, err)
+	}
+	return nil
+}
+
 // Drain makes the host finish the tiles that it has and take no more. Serve
 // then returns once each coordinator has let go.
 func (h *Host) Drain() { h.drainOnce.Do(func() { close(h.drain) }) }

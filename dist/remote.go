@@ -46,24 +46,48 @@ type reply struct {
 // Dial connects to the host that listens at addr, "host:port" or
 // "unix:/path". name is what this machine calls itself.
 func Dial(ctx context.Context, addr, name string, trust *Trust) (*RemoteHost, error) {
-	network, address := "tcp", addr
-	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
-		network, address = "unix", path
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*handshakeLimit)
 	defer cancel()
+	conn, dialled, err := dial(ctx, addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+	}
+	r, err := newRemoteHost(ctx, conn, addr, name, trust, dialled)
+	if err != nil {
+		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+	}
+	return r, nil
+}
+
+// dial connects to addr, "host:port" or "unix:/path", and returns the name that
+// was dialled: the host, or the path.
+func dial(ctx context.Context, addr string) (conn net.Conn, dialled string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
+	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		conn, err = d.DialContext(ctx, "unix", path)
+		return conn, path, err
 	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
+	if dialled, _, err = net.SplitHostPort(addr); err != nil {
+		return nil, "", err
 	}
-	r, err := newRemoteHost(ctx, conn, addr, name, trust, host)
+	conn, err = d.DialContext(ctx, "tcp", addr)
+	if dialled == "" {
+		dialled = "localhost" // ":9473" is this machine
+	}
+	return conn, dialled, err
+}
+
+// Accept begins a session with the host that has dialled conn, and makes sure of
+// it first. name is what this machine calls itself. On an error conn is closed.
+func Accept(ctx context.Context, conn net.Conn, name string, trust *Trust) (*RemoteHost, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*handshakeLimit)
+	defer cancel()
+	addr := conn.RemoteAddr().String()
+	r, err := newRemoteHost(ctx, conn, addr, name, trust, "")
 	if err != nil {
-		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
+		return nil, fmt.Errorf("host at %s: %w", addr, err)
 	}
 	return r, nil
 }

@@ -17,6 +17,7 @@ import (
 type jobFlags struct {
 	device []string
 	hosts  []string
+	listen string
 	key    string
 	wait   time.Duration
 	memory byteCount
@@ -30,6 +31,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
 	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port, separated by commas")
+	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
 	flags.StringVar(&f.key, "key", "", "the file of the key that the hosts have too, from 'gpurun keygen'")
 	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
@@ -44,7 +46,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 func (f *jobFlags) config() *gpurun.Config {
 	return &gpurun.Config{
 		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles),
-		Hosts: f.hosts, KeyFile: f.key, Wait: f.wait,
+		Hosts: f.hosts, Listen: f.listen, KeyFile: f.key, Wait: f.wait,
 	}
 }
 

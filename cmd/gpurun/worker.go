@@ -17,33 +17,38 @@ import (
 func workerCommand() *cobra.Command {
 	var (
 		listen string
+		join   string
 		device []string
 		memory byteCount
 		key    string
 		quiet  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "worker --listen ADDR",
+		Use:   "worker (--listen ADDR | --join ADDR)",
 		Short: "Compute tiles for gpurun on other machines",
-		Long: `Compute tiles for gpurun on other machines, which name this one with --hosts.
+		Long: `Compute tiles for gpurun on other machines: for those that name this one with
+--hosts, or for the one that it joins, which was started with --listen.
 
 It runs until it is interrupted. SIGTERM lets it finish the tiles that it has.
 Without --key only addresses of this machine are served.`,
 		Example: `  gpurun keygen -o cluster.key
   gpurun worker --listen :9473 --key cluster.key
-  gpurun mandel --hosts gpu1:9473,gpu2:9473 --key cluster.key     # elsewhere`,
+  gpurun mandel --hosts gpu1:9473,gpu2:9473 --key cluster.key     # elsewhere
+
+  gpurun mandel --listen :9473 --wait 1m --key cluster.key        # or the other way round
+  gpurun worker --join head:9473 --key cluster.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if listen == "" {
-				return usagef("say where to listen, such as --listen 127.0.0.1:9473")
+			if (listen == "") == (join == "") {
+				return usagef("say either where to listen, such as --listen 127.0.0.1:9473, or whom to join, such as --join head:9473")
 			}
 			say := func(format string, args ...any) {
 				if !quiet {
 					fmt.Fprintf(cmd.ErrOrStderr(), "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 				}
 			}
-			config := &gpurun.Config{Devices: device, Memory: int64(memory), KeyFile: key}
-			w, err := gpurun.OpenWorker(cmd.Context(), listen, config, say)
+			config := &gpurun.Config{Devices: device, Memory: int64(memory), KeyFile: key, Listen: listen}
+			w, err := gpurun.OpenWorker(cmd.Context(), config, say)
 			if err != nil {
 				return err
 			}
@@ -52,12 +57,17 @@ Without --key only addresses of this machine are served.`,
 			for _, d := range w.Devices() {
 				ids = append(ids, d.ID)
 			}
+			if join != "" {
+				say("joining %s with %s", join, strings.Join(ids, ", "))
+				return w.Join(cmd.Context(), join)
+			}
 			say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
 			return w.Serve(cmd.Context())
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&listen, "listen", "", "the address to listen at: host:port, :port or unix:/path")
+	flags.StringVar(&join, "join", "", "the address of the coordinator to join, which listens there: host:port or unix:/path")
 	flags.StringSliceVar(&device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
 	flags.Var(&memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.StringVar(&key, "key", "", "the file of the key from 'gpurun keygen'")
