@@ -28,7 +28,7 @@ type cluster struct {
 	sessions sync.WaitGroup
 
 	mu    sync.Mutex
-	hosts []*dist.RemoteHost // that are there, in the order of their coming
+	hosts []*dist.RemoteHost // that are there: those dialled in the order of addrs, then the others
 	errs  map[string]error   // why those dialled are not, by address
 	join  chan dist.Device   // of the job that runs; nil without
 }
@@ -168,6 +168,7 @@ func (c *cluster) add(h *dist.RemoteHost) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = append(c.hosts, h)
+	slices.SortStableFunc(c.hosts, func(a, b *dist.RemoteHost) int { return c.rank(a) - c.rank(b) })
 	if c.join == nil {
 		return
 	}
@@ -177,6 +178,14 @@ func (c *cluster) add(h *dist.RemoteHost) {
 		default: // so many come and go that this one may miss the job
 		}
 	}
+}
+
+// rank returns the place of h among addrs, or the one behind all.
+func (c *cluster) rank(h *dist.RemoteHost) int {
+	if i := slices.Index(c.addrs, h.Addr()); i >= 0 {
+		return i
+	}
+	return len(c.addrs)
 }
 
 // begin returns the devices that are there, and a channel of those that come
