@@ -214,6 +214,8 @@ func (e *Engine) devicesFor(t kernels.DType) ([]device.Device, error) {
 	switch {
 	case len(fit) > 0 || e.cluster != nil:
 		return fit, nil
+	case len(e.devices) == 0:
+		return nil, fmt.Errorf("gpurun: no device was chosen: choose one, or name hosts: %w", ErrDevice)
 	case len(e.config.Devices) == 0 || slices.Contains(e.config.Devices, "auto"):
 		return []device.Device{e.spare}, nil
 	}
