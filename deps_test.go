@@ -27,7 +27,9 @@ var imports = map[string][]string{
 	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux"},
+	"internal/lab":       {"internal/testenv"},
 	"internal/testenv":   {},
+	"bench/*":            {".", "dist", "kernels", "tiler", "github.com/hashicorp/yamux"},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
 	"examples/*":         {"."},
 }

@@ -66,7 +66,7 @@ func TestIdlePullersShareWhatASlowDeviceHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// As quick as the others at first, then slower by far.
 		slow := &fakeDevice{id: "slow", rate: 10000, fault: func(ctx context.Context, _ kernels.Tile, n int) error {
-			if n >= 3 {
+			if n >= 10 {
 				return pause(ctx, time.Hour)
 			}
 			return nil

@@ -21,13 +21,18 @@ const (
 	// factor: the pullers together take 1/factor of what remains at their
 	// current rates, so tiles shrink as the end nears. S. Hummel,
 	// E. Schonberg, L. Flynn, "Factoring: a method for scheduling parallel
-	// loops", 1992.
-	factor = 2
+	// loops", 1992. They have 2 for times that are random; costs that come from
+	// samples can be wrong by more.
+	factor = 3
 
-	// growth bounds how much longer a tile is predicted to take than the
-	// puller's recent ones took: a rate measured on a small tile may be far
-	// off for a large one.
-	growth = 16
+	// growth times what a puller's recent tiles took together, which memory
+	// makes five times the mean where they are alike, bounds what the next is
+	// predicted to take: a rate measured on small tiles may be far off for a
+	// large one.
+	growth = 0.5
+
+	// memory is how much a tile weighs in the rate against the one after it.
+	memory = 0.8
 )
 
 // The size of a puller's first tiles, while its rate is unknown: of each,
@@ -39,7 +44,7 @@ const (
 )
 
 // rate is a puller's measured speed: cost over time, where each earlier tile
-// weighs half as much as the one after it. As cost and time are smoothed
+// weighs less than the one after it. As cost and time are smoothed
 // apart, a large tile outweighs a small one, and a rate that was far off is
 // put right by one tile, whether it was too high or too low.
 type rate struct {
@@ -48,8 +53,8 @@ type rate struct {
 
 func (r *rate) add(cost float64, busy time.Duration) {
 	if cost > 0 {
-		r.cost = r.cost/2 + cost
-		r.busy = r.busy/2 + max(busy, time.Microsecond).Seconds()
+		r.cost = r.cost*memory + cost
+		r.busy = r.busy*memory + max(busy, time.Microsecond).Seconds()
 	}
 }
 

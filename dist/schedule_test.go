@@ -1,0 +1,101 @@
+package dist
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/kernels/cpu"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// profile is what each part of an image costs, exactly and as a sample of one
+// pixel in about a thousand has it, which is all that the queue is told.
+type profile struct {
+	job            *kernels.Mandelbrot
+	exact, sampled *tiler.CostMap
+}
+
+func newProfile(re, im, span float64, maxIter int) *profile {
+	const w, h, cols, rows = 1200, 800, 38, 25
+	job := &kernels.Mandelbrot{T: kernels.Float64, MaxIter: maxIter, R2: 4}
+	job.CX, job.CY = kernels.Axes(job.T, re, im, span, w, h)
+	r := kernels.NewResult(job, job.Bounds())
+	cpu.Best().Mandelbrot(job, job.Bounds(), r, 0, w*h, new(atomic.Bool))
+	counts := kernels.Elements[uint32](r.Planes[0])
+	grid := func(cols, rows int) *tiler.CostMap {
+		costs := make([]float64, cols*rows)
+		for k := range costs {
+			i, j := (2*(k%cols)+1)*w/(2*cols), (2*(k/cols)+1)*h/(2*rows)
+			if n := counts[j*w+i]; n > 0 {
+				costs[k] = float64(n)
+			} else if !job.Interior(i, j) {
+				costs[k] = float64(maxIter)
+			}
+		}
+		return tiler.NewCostMap(w, h, cols, rows, costs, 8)
+	}
+	return &profile{job, grid(w, h), grid(cols, rows)}
+}
+
+// sleeper takes as long for a tile as a device of its rate would.
+type sleeper struct {
+	id   string
+	cost tiler.Cost
+	rate float64
+}
+
+func (s sleeper) ID() string                                                 { return s.id }
+func (s sleeper) Slots() int                                                 { return 1 }
+func (s sleeper) Close() error                                               { return nil }
+func (s sleeper) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return s, nil }
+
+func (s sleeper) Run(ctx context.Context, t kernels.Tile, _ *kernels.Result) error {
+	return pause(ctx, duration(s.cost.Cost(t)/s.rate))
+}
+
+// nowhere takes results and forgets them.
+type nowhere struct{}
+
+func (nowhere) Put(kernels.Tile, *kernels.Result) error { return nil }
+
+// TestScheduleOfImages runs images of uneven cost on devices of many speeds,
+// on a clock that is pretended: all have to be busy nearly to the end, although
+// the queue knows the costs only from a sample.
+func TestScheduleOfImages(t *testing.T) {
+	profiles := map[string]*profile{
+		"skewed":    newProfile(-0.5, -0.475, 3, 1000), // y from −1.3 to 0.35, and a little more
+		"seahorse":  newProfile(-0.7463, 0.1102, 0.005, 3000),
+		"whole set": newProfile(-0.5, 0, 3, 1000),
+		"real axis": newProfile(-1.4, 0, 1.2, 2000),
+		"antenna":   newProfile(-0.16, 1.04, 0.05, 2000),
+	}
+	for name, p := range profiles {
+		for _, rates := range [][]float64{{1, 1}, {1, 4}, {1, 1, 1, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 20}} {
+			for _, seconds := range []float64{0.5, 2, 20} {
+				synctest.Test(t, func(t *testing.T) {
+					sum := 0.0
+					for _, r := range rates {
+						sum += r
+					}
+					devices := make([]Device, len(rates))
+					for i, r := range rates {
+						devices[i] = sleeper{fmt.Sprint(i), p.exact, p.exact.Cost(p.job.Bounds()) / seconds * r / sum}
+					}
+					report, err := Run(context.Background(), p.job, devices, nowhere{}, Options{Cost: p.sampled})
+					if err != nil {
+						t.Fatal(err)
+					}
+					// A perfect schedule takes the given seconds; tiles of the least
+					// grain count in short jobs.
+					if ratio := report.Makespan.Seconds() / seconds; ratio > 1.03+0.01/seconds {
+						t.Errorf("%s on %v in %g s: makespan ÷ ideal is %.3f", name, rates, seconds, ratio)
+					}
+				})
+			}
+		}
+	}
+}
