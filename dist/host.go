@@ -194,6 +194,20 @@ type hostedJob struct {
 	cancel context.CancelFunc
 	ctx    context.Context
 	leases sync.WaitGroup
+
+	// todo hands leases to goroutines that have computed others before, and
+	// have the stack for it.
+	todo chan hostedLease
+
+	buffers sync.Pool // of *buffer: for results, until they have been written
+}
+
+// hostedLease is a lease that a host has to answer.
+type hostedLease struct {
+	id     uint64
+	tile   kernels.Tile
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 // The most that one coordinator may have on a host at a time.
@@ -283,7 +297,8 @@ func (c *hosting) begin(m beginMessage) error {
 	if err != nil {
 		return err
 	}
-	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{})}
+	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{}), todo: make(chan hostedLease)}
+	j.buffers.New = func() any { return new(buffer) }
 	j.ctx, j.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
 	if c.jobs[m.Job] != nil || len(c.jobs) >= maxJobs {
@@ -335,15 +350,30 @@ func (c *hosting) lease(m leaseMessage) error {
 	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
 		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
 	}
-	ctx, cancel := context.WithCancel(j.ctx)
-	c.leases[m.Lease] = cancel
+	l := hostedLease{id: m.Lease, tile: t}
+	l.ctx, l.cancel = context.WithCancel(j.ctx)
+	c.leases[m.Lease] = l.cancel
 	j.leases.Add(1)
-	c.work.Go(func() {
-		defer j.leases.Done()
-		defer cancel()
-		c.compute(ctx, j, m.Lease, t)
-	})
+	select {
+	case j.todo <- l:
+	default:
+		c.work.Go(func() { c.computeAll(j, l) })
+	}
 	return nil
+}
+
+// computeAll answers l, and then others as they come, until the job ends.
+func (c *hosting) computeAll(j *hostedJob, l hostedLease) {
+	for {
+		c.compute(l.ctx, j, l.id, l.tile)
+		l.cancel()
+		j.leases.Done()
+		select {
+		case l = <-j.todo:
+		case <-j.ctx.Done():
+			return
+		}
+	}
 }
 
 // compute has tile t computed and answers the lease.
@@ -352,12 +382,7 @@ func (c *hosting) compute(ctx context.Context, j *hostedJob, id uint64, t kernel
 	c.mu.Lock()
 	delete(c.leases, id)
 	c.mu.Unlock()
-	if c.send(o) && o.written != nil {
-		select {
-		case <-o.written:
-		case <-c.ctx.Done():
-		}
-	}
+	c.send(o)
 }
 
 func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kernels.Tile) outgoing {
@@ -366,9 +391,13 @@ func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kerne
 	}
 	asked := time.Now()
 	select {
-	case <-j.ready:
-	case <-ctx.Done():
-		return failed(ctx.Err(), true)
+	case <-j.ready: // as a rule; ctx.Done has a price
+	default:
+		select {
+		case <-j.ready:
+		case <-ctx.Done():
+			return failed(ctx.Err(), true)
+		}
 	}
 	if j.err != nil {
 		return failed(j.err, false)
@@ -379,12 +408,14 @@ func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kerne
 	}
 	defer done()
 	start := time.Now()
-	r := kernels.NewResult(j.job, t)
+	b := j.buffers.Get().(*buffer)
+	r := b.result(j.job, t)
 	if err := j.runner.Run(ctx, t, r); err != nil {
+		j.buffers.Put(b)
 		return failed(err, ctx.Err() != nil || errors.Is(err, ErrLost))
 	}
 	return outgoing{
-		typ: typeResult, planes: r.Planes, written: make(chan struct{}),
+		typ: typeResult, planes: r.Planes, written: func() { j.buffers.Put(b) },
 		message: resultMessage{
 			Lease: id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
 			BytesIn: r.BytesIn, BytesOut: r.BytesOut,

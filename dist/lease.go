@@ -51,8 +51,7 @@ type lease struct {
 	start          time.Time
 	predicted      time.Duration
 	rated          bool      // predicted rests on a measured rate
-	due            time.Time // when timer has something to say
-	timer          *time.Timer
+	due            time.Time // when the queue's alarm has something to say
 }
 
 // grant leases x to p. q.mu is held.
@@ -74,7 +73,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 	}
 	limit := q.limit(l)
 	l.due = now.Add(limit)
-	l.timer = time.AfterFunc(limit, func() { q.overdue(l) })
+	q.setAlarm(l.due, now)
 	return l
 }
 
@@ -90,18 +89,42 @@ func (q *queue) limit(l *lease) time.Duration {
 	}
 }
 
-// overdue runs when a lease has reached its deadline, or a device has not
-// answered a lease that was revoked.
-func (q *queue) overdue(l *lease) {
+// setAlarm makes sure that overdue runs at due. One timer does for all leases:
+// most are answered long before they are due. q.mu is held.
+func (q *queue) setAlarm(due, now time.Time) {
+	if !q.alarmAt.IsZero() && !due.Before(q.alarmAt) {
+		return
+	}
+	q.alarmAt = due
+	if q.alarm == nil {
+		q.alarm = time.AfterFunc(due.Sub(now), q.overdue)
+	} else {
+		q.alarm.Reset(due.Sub(now))
+	}
+}
+
+// overdue revokes the leases that have reached their deadlines, and sets aside
+// the devices that have not answered a lease that was revoked.
+func (q *queue) overdue() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case q.over || l.answered || time.Now().Before(l.due):
-	case l.live:
-		q.revoke(l, OutcomeLost)
-		q.dispatch()
-	default:
-		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, errHung))
+	q.alarmAt = time.Time{}
+	now := time.Now()
+	for _, l := range slices.Concat(q.live, q.revoked) {
+		switch {
+		case q.over:
+			return
+		case l.answered || now.Before(l.due):
+		case l.live:
+			q.revoke(l, OutcomeLost)
+			q.dispatch()
+		default:
+			q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, errHung))
+		}
+	}
+	q.revoked = slices.DeleteFunc(q.revoked, func(l *lease) bool { return l.answered || !l.puller.device.inUse() })
+	for _, l := range slices.Concat(q.live, q.revoked) {
+		q.setAlarm(l.due, now)
 	}
 }
 
@@ -109,7 +132,6 @@ func (q *queue) overdue(l *lease) {
 // the device computed, if known. q.mu is held.
 func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Duration) {
 	l.live = false
-	l.timer.Stop()
 	q.live = slices.DeleteFunc(q.live, func(m *lease) bool { return m == l })
 	for _, x := range l.pieces {
 		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
@@ -139,7 +161,8 @@ func (q *queue) revoke(l *lease, outcome Outcome) {
 	q.giveBack(l.pieces)
 	if !l.answered && l.puller.device.inUse() {
 		l.due = now.Add(hangLimit)
-		l.timer.Reset(hangLimit)
+		q.revoked = append(q.revoked, l)
+		q.setAlarm(l.due, now)
 	}
 }
 
@@ -157,9 +180,6 @@ func (q *queue) setBack(l *lease, err error) {
 // counts. q.mu is held.
 func (l *lease) answer() bool {
 	l.answered = true
-	if !l.live {
-		l.timer.Stop()
-	}
 	return l.live
 }
 
@@ -174,9 +194,7 @@ func (l *lease) keep() error {
 		return errRefused
 	}
 	if !l.rated {
-		limit := q.limit(l)
-		l.due = time.Now().Add(limit)
-		l.timer.Reset(limit)
+		l.due = time.Now().Add(q.limit(l))
 	}
 	return nil
 }
@@ -211,6 +229,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 
 	q.mu.Lock()
 	p.overhead = (p.overhead + max(0, time.Since(l.start)-computing-waited)) / 2
+	p.tile = (p.tile + computing) / 2
 	if err != nil {
 		q.end(fmt.Errorf("storing the result of tile %v: %w", l.tile, err))
 	} else {

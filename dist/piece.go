@@ -60,8 +60,10 @@ type pendingPieces []*piece
 func (h pendingPieces) Len() int      { return len(h) }
 func (h pendingPieces) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 
-func (h pendingPieces) Less(i, j int) bool {
-	a, b := h[i], h[j]
+func (h pendingPieces) Less(i, j int) bool { return h[i].before(h[j]) }
+
+// before reports whether a is to be leased before b.
+func (a *piece) before(b *piece) bool {
 	if len(a.failures) != len(b.failures) {
 		return len(a.failures) > len(b.failures)
 	}

@@ -1,39 +1,69 @@
 package dist
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
 
-// work is the puller of a device on this machine: it pulls tiles, has runner
-// compute them and answers, until there is no more work.
+// crew is the pullers of one device.
+type crew struct {
+	q       *queue
+	device  *deviceUse
+	runner  kernels.Runner
+	pullers sync.WaitGroup
+}
+
+// work pulls tiles for p, has the runner compute them and answers, until there
+// is no more work, or p is not needed any more.
 //
 // A Run that ends because its lease has (a duplicate was faster, the deadline
 // passed, the job ended) is neither failed nor lost: the answer is refused,
 // whatever it is.
-func (p *puller) work(runner kernels.Runner) {
-	var buffer buffer
+func (c *crew) work(p *puller) {
+	var own buffer
+	lender, lends := c.runner.(lender)
 	for {
-		l, err := p.pull(p.q.ctx)
+		l, err := p.pull(c.q.ctx)
 		if err != nil {
 			return
 		}
-		r := buffer.result(p.q.job, l.tile)
+		for more := c.q.enlist(p); more != nil; more = c.q.enlist(p) {
+			c.pullers.Go(func() { c.work(more) })
+		}
 		start := time.Now()
-		err = runner.Run(l.ctx, l.tile, r)
+		used := &own
+		if lends {
+			used, err = lender.lend(l.ctx, l.tile)
+		} else {
+			err = c.runner.Run(l.ctx, l.tile, own.result(c.q.job, l.tile))
+		}
 		busy := time.Since(start)
 		switch {
 		case err == nil:
-			err = l.done(r, busy)
+			err = l.done(&used.view, busy)
 		case errors.Is(err, ErrLost):
 			err = l.lost(err)
 		default:
 			err = l.failed(err)
 		}
 		_ = err // A refusal asks for nothing but the next pull.
+		if lends && used != nil {
+			lender.takeBack(used)
+		}
 	}
+}
+
+// lender is a Runner whose results come in memory of its own. So nothing has
+// to be copied, and a Run can end at once when a result is still coming in.
+type lender interface {
+	// lend does as Run does. Its result is the buffer's view, and valid until
+	// takeBack.
+	lend(ctx context.Context, t kernels.Tile) (*buffer, error)
+	takeBack(b *buffer)
 }
 
 // buffer is memory for one result after another: fresh memory for each would
@@ -41,18 +71,24 @@ func (p *puller) work(runner kernels.Runner) {
 type buffer struct {
 	largest *kernels.Result
 	area    int
+	view    kernels.Result
 }
 
-// result returns a result with the planes that job has for t. They share
-// their memory with all results before, and hold what those left there.
+// result returns b's view, which now has the planes that job has for t. They
+// share their memory with all results before, and hold what those left there.
+// A buffer is for results of one job.
 func (b *buffer) result(job kernels.Job, t kernels.Tile) *kernels.Result {
-	if b.largest == nil || t.Area() > b.area {
-		b.largest, b.area = kernels.NewResult(job, t), t.Area()
+	area := t.Area()
+	if b.largest == nil || area > b.area {
+		b.largest, b.area = kernels.NewResult(job, t), area
 	}
-	r := &kernels.Result{}
-	for i, d := range job.Planes() {
-		n := t.Area() * d.Size()
-		r.Planes = append(r.Planes, b.largest.Planes[i][:n:n])
+	b.view = kernels.Result{Planes: b.view.Planes[:0]}
+	for _, plane := range b.largest.Planes {
+		n := 0
+		if b.area > 0 {
+			n = len(plane) / b.area * area
+		}
+		b.view.Planes = append(b.view.Planes, plane[:n:n])
 	}
-	return r
+	return &b.view
 }

@@ -44,9 +44,13 @@ type queue struct {
 	devices  []*deviceUse
 	pullers  []*puller
 	pending  pendingPieces
+	given    []*piece // pending too: the tiles cut beforehand, the first one last
 	live     []*lease
 	waiting  []*request // in the order of their pulls
+	revoked  []*lease   // that may not have been answered yet
 	wake     *time.Timer
+	alarm    *time.Timer // for what is due
+	alarmAt  time.Time   // zero: it is not set
 	lastID   uint64
 	areaDone int     // elements put into the sink
 	costDone float64 // their cost
@@ -62,6 +66,11 @@ type deviceUse struct {
 	aside   *DeviceError
 	setback int // answers without a result since the last one with
 	work    work
+
+	// Beside a puller for each slot there may be spare ones, up to most pullers
+	// together; resting are those that are not needed now. See enlist.
+	most, spare int
+	resting     []*puller
 }
 
 func (d *deviceUse) inUse() bool { return d.aside == nil }
@@ -74,7 +83,10 @@ type puller struct {
 	slot     int
 	rate     rate
 	overhead time.Duration // of a tile, besides computing; smoothed
+	tile     time.Duration // computing, of a tile; smoothed
 }
+
+func (p *puller) spare() bool { return p.slot >= p.device.slots }
 
 // request is a pull that waits for its lease.
 type request struct {
@@ -105,9 +117,21 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		maxBytes = DefaultMaxResultBytes
 	}
 	q.maxArea = max(1, maxBytes/max(1, kernels.ResultBytes(job, kernels.Tile{W: 1, H: 1})))
-	for _, t := range tiler.Split(bounds, max(1, opts.Tiles)) {
-		heap.Push(&q.pending, &piece{tile: t, cost: q.cost.Cost(t)})
+	tiles := tiler.Split(bounds, max(1, opts.Tiles))
+	pieces := make([]piece, len(tiles))
+	for i, t := range tiles {
+		pieces[i] = piece{tile: t, cost: q.cost.Cost(t)}
+		q.given = append(q.given, &pieces[i])
 	}
+	slices.SortFunc(q.given, func(a, b *piece) int {
+		switch {
+		case a.before(b):
+			return 1
+		case b.before(a):
+			return -1
+		}
+		return 0
+	})
 	if bounds.Empty() {
 		q.end(nil)
 	}
@@ -138,12 +162,21 @@ func (q *queue) join(d *deviceUse, slot int) *puller {
 // and ctx's error when ctx is done first.
 func (p *puller) pull(ctx context.Context) (*lease, error) {
 	q := p.q
-	r := &request{puller: p, ready: make(chan struct{})}
 	q.mu.Lock()
-	if q.over || !p.device.inUse() {
+	if q.over || !p.device.inUse() || q.rest(p) {
 		q.mu.Unlock()
 		return nil, errOver
 	}
+	// Whoever waits already waits for other work than this.
+	if l := q.fresh(p, time.Now()); l != nil || p.spare() {
+		defer q.mu.Unlock()
+		if l == nil {
+			q.sendToRest(p)
+			return nil, errOver
+		}
+		return l, nil
+	}
+	r := &request{puller: p, ready: make(chan struct{})}
 	q.waiting = append(q.waiting, r)
 	q.dispatch()
 	q.mu.Unlock()
@@ -174,7 +207,11 @@ func (q *queue) dispatch() {
 	now := time.Now()
 	for i := 0; i < len(q.waiting); {
 		r := q.waiting[i]
-		if r.lease = q.next(r.puller, now); r.lease == nil {
+		// On what is pending or, failing that, on what another device has leased.
+		if r.lease = q.fresh(r.puller, now); r.lease == nil {
+			r.lease = q.duplicate(r.puller, now)
+		}
+		if r.lease == nil {
 			i++
 			continue
 		}
@@ -185,7 +222,10 @@ func (q *queue) dispatch() {
 		q.wake.Stop()
 		q.wake = nil
 	}
-	if late, ok := q.nextLate(now); ok && len(q.waiting) > 0 {
+	if len(q.waiting) == 0 {
+		return
+	}
+	if late, ok := q.nextLate(now); ok {
 		q.wake = time.AfterFunc(late.Sub(now), func() {
 			q.mu.Lock()
 			defer q.mu.Unlock()
@@ -194,16 +234,18 @@ func (q *queue) dispatch() {
 	}
 }
 
-// next returns a lease for p: on what is pending or, failing that, on what
-// another device has leased.
-func (q *queue) next(p *puller, now time.Time) *lease {
+// fresh returns a lease for p on what is pending, or nil. q.mu is held.
+func (q *queue) fresh(p *puller, now time.Time) *lease {
 	remaining := 0.0
 	if !q.fixed {
-		remaining = q.pending.cost()
+		remaining = q.pending.cost() + costOf(q.given)
 	}
 	x := q.pending.take(p.device)
+	if last := len(q.given) - 1; x == nil && last >= 0 {
+		x, q.given = q.given[last], q.given[:last]
+	}
 	if x == nil {
-		return q.duplicate(p, now)
+		return nil
 	}
 	if !q.fixed {
 		want, maxArea := q.want(p, remaining, q.totalRate())
@@ -319,8 +361,10 @@ func (q *queue) end(err error) {
 		close(r.ready)
 	}
 	q.waiting = nil
-	if q.wake != nil {
-		q.wake.Stop()
+	for _, timer := range []*time.Timer{q.wake, q.alarm} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	q.cancel()
 	close(q.ended)

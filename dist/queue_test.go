@@ -285,7 +285,7 @@ func (m *model) check() {
 			}
 		}
 	}
-	for _, x := range q.pending {
+	for _, x := range slices.Concat(q.pending, q.given) {
 		enter(x)
 		if len(x.holders) > 0 {
 			m.Fatalf("%v is pending and leased", x.tile)

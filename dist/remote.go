@@ -33,13 +33,13 @@ type RemoteHost struct {
 // wanted is a lease that is out.
 type wanted struct {
 	answered chan reply
-	bytes    int64 // of its result
+	runner   *remoteRunner
+	tile     kernels.Tile
 }
 
 // reply is what a host says to a lease.
 type reply struct {
-	result resultMessage
-	planes []byte // packed one behind the other
+	result *buffer
 	err    error
 }
 
@@ -189,14 +189,19 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 		_, err := io.CopyN(io.Discard, bulk, size)
 		return err
 	}
-	if size != w.bytes {
-		return protocolError("result of %d bytes where %d were due", size, w.bytes)
+	if due := int64(kernels.ResultBytes(w.runner.job, w.tile)); size != due {
+		return protocolError("result of %d bytes where %d were due", size, due)
 	}
-	planes := make([]byte, size)
-	if _, err := io.ReadFull(bulk, planes); err != nil {
-		return err
+	b := w.runner.buffers.Get().(*buffer)
+	out := b.result(w.runner.job, w.tile)
+	for _, plane := range out.Planes {
+		if _, err := io.ReadFull(bulk, plane); err != nil {
+			return err
+		}
 	}
-	r.answer(m.Lease, reply{result: m, planes: planes})
+	out.BytesIn, out.BytesOut = m.BytesIn, m.BytesOut
+	out.Busy, out.Waited = max(time.Duration(m.Busy), 1), max(time.Duration(m.Waited), 0)
+	r.answer(m.Lease, reply{result: b})
 	return nil
 }
 
@@ -235,6 +240,12 @@ func (d *remoteDevice) ID() string { return d.host.addr + "/" + d.info.ID }
 // that the next is there when one is done.
 const prefetched = 1
 
+// deepest bounds how many tiles a device of a host has at a time where they are
+// so small that a round trip takes longer.
+const deepest = 256
+
+func (d *remoteDevice) depth() int { return deepest }
+
 func (d *remoteDevice) Slots() int { return min(max(d.info.Slots, 1), 16) + prefetched }
 
 func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
@@ -254,6 +265,7 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 		delete(h.begins, id)
 	}()
 	r := &remoteRunner{host: h, id: id, job: job}
+	r.buffers.New = func() any { return new(buffer) }
 	if !h.send(outgoing{typ: typeBegin, message: beginMessage{Job: id, Device: d.index, Kernel: job.Kernel(), Spec: spec}}) {
 		return nil, h.gone()
 	}
@@ -286,48 +298,53 @@ type remoteRunner struct {
 	host *RemoteHost
 	id   uint64
 	job  kernels.Job
+
+	buffers sync.Pool // of *buffer
 }
 
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
+	b, err := r.lend(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer r.takeBack(b)
+	for i, plane := range out.Planes {
+		copy(plane, b.view.Planes[i])
+	}
+	planes := out.Planes
+	*out = b.view
+	out.Planes = planes
+	return nil
+}
+
+func (r *remoteRunner) takeBack(b *buffer) { r.buffers.Put(b) }
+
+func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile) (*buffer, error) {
 	h := r.host
 	id := h.lastID.Add(1)
 	answered := make(chan reply, 1)
 	h.mu.Lock()
 	if h.draining {
 		h.mu.Unlock()
-		return h.gone()
+		return nil, h.gone()
 	}
-	h.leases[id] = wanted{answered, planesSize(out.Planes)}
+	h.leases[id] = wanted{answered, r, t}
 	h.mu.Unlock()
 	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
-		return h.gone()
+		return nil, h.gone()
 	}
 	select {
 	case a := <-answered:
-		return r.take(a, out)
+		return a.result, a.err
 	case <-ctx.Done():
 		h.mu.Lock()
 		delete(h.leases, id)
 		h.mu.Unlock()
 		h.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: id}})
-		return ctx.Err()
+		return nil, ctx.Err()
 	case <-h.ctx.Done():
-		return h.gone()
+		return nil, h.gone()
 	}
-}
-
-// take copies what the host answered to out.
-func (r *remoteRunner) take(a reply, out *kernels.Result) error {
-	if a.err != nil {
-		return a.err
-	}
-	at := 0
-	for _, plane := range out.Planes {
-		at += copy(plane, a.planes[at:])
-	}
-	out.BytesIn, out.BytesOut = a.result.BytesIn, a.result.BytesOut
-	out.Busy, out.Waited = max(time.Duration(a.result.Busy), 1), max(time.Duration(a.result.Waited), 0)
-	return nil
 }
 
 func (r *remoteRunner) Close() error {

@@ -95,12 +95,15 @@ func (q *queue) serve(d Device, use *deviceUse) {
 		use.serving = false
 		return
 	}
-	var pullers sync.WaitGroup
+	c := &crew{q: q, device: use, runner: runner}
+	if deep, ok := d.(interface{ depth() int }); ok && q.fixed {
+		use.most = deep.depth()
+	}
 	for slot := range use.slots {
 		p := q.join(use, slot)
-		pullers.Go(func() { p.work(runner) })
+		c.pullers.Go(func() { c.work(p) })
 	}
-	pullers.Wait()
+	c.pullers.Wait()
 	err = runner.Close()
 
 	q.mu.Lock()

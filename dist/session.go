@@ -19,27 +19,19 @@ import (
 // streams on it: control, for messages both ways, and bulk, for the results
 // that are too large to hold up the others. spec.md describes it.
 //
-// One goroutine writes to each stream and one reads from it. Whatever breaks
-// one of them ends the session, once and for all.
+// At any time one goroutine writes to each stream and one reads from it.
+// Whatever breaks one of them ends the session, once and for all.
 type session struct {
 	peer helloMessage
 	mux  *yamux.Session
 
 	control, bulk net.Conn
-	outControl    chan outgoing
-	outBulk       chan outgoing
+	outControl    *outbox
+	outBulk       *outbox
 
 	ctx    context.Context // done when the session has ended; its cause says why
 	cancel context.CancelCauseFunc
 	loops  sync.WaitGroup
-}
-
-// outgoing is a message on its way.
-type outgoing struct {
-	typ     messageType
-	message any
-	planes  [][]byte      // bulk data
-	written chan struct{} // closed when planes may be used again; nil without
 }
 
 const (
@@ -64,8 +56,9 @@ const (
 	// inlineResult bounds the results that go with the messages.
 	inlineResult = 4 << 10
 
-	// outQueue is how many messages may wait to be written.
-	outQueue = 256
+	// smallMessage is the size up to which messages are read without memory of
+	// their own.
+	smallMessage = 256
 )
 
 // errPeerLeft is the cause of a session that the peer closed.
@@ -88,7 +81,7 @@ func muxConfig() *yamux.Config {
 func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMessage) (*session, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	s := &session{outControl: make(chan outgoing, outQueue), outBulk: make(chan outgoing, outQueue)}
+	s := &session{}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	err := s.openStreams(conn, dialler)
 	if err == nil {
@@ -104,8 +97,9 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 		}
 		return nil, err
 	}
-	s.loops.Go(func() { s.write(s.control, s.outControl, true) })
-	s.loops.Go(func() { s.write(s.bulk, s.outBulk, false) })
+	s.outControl, s.outBulk = newOutbox(s.control), newOutbox(s.bulk)
+	s.loops.Go(func() { s.write(s.outControl, true) })
+	s.loops.Go(func() { s.write(s.outBulk, false) })
 	return s, nil
 }
 
@@ -213,91 +207,12 @@ func (s *session) close(cause error) {
 	s.loops.Wait()
 }
 
-// send queues a message. It reports false where the session has ended.
-func (s *session) send(o outgoing) bool {
-	queue := s.outControl
-	if size := planesSize(o.planes); size > inlineResult {
-		queue = s.outBulk
-	}
-	select {
-	case queue <- o:
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
-}
-
-func planesSize(planes [][]byte) (n int64) {
-	for _, p := range planes {
-		n += int64(len(p))
-	}
-	return n
-}
-
-// write writes what is queued to stream, many messages at a time where many are
-// waiting. On the control stream it keeps the heart beating.
-func (s *session) write(stream net.Conn, queue <-chan outgoing, beat bool) {
-	w := bufio.NewWriterSize(stream, 64<<10)
-	ticker := time.NewTicker(heartbeat)
-	defer ticker.Stop()
-	for {
-		var o outgoing
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-ticker.C:
-			if !beat {
-				continue
-			}
-			o = outgoing{typ: typePing, message: struct{}{}}
-		case o = <-queue:
-		}
-		err := s.writeOne(w, stream, o)
-		if err == nil && len(queue) == 0 {
-			err = w.Flush()
-		}
-		if err != nil {
-			s.end(fmt.Errorf("write to %s: %w", s.peer.Name, err))
-			return
-		}
-	}
-}
-
-// writeOne writes a frame to w, which writes to stream.
-func (s *session) writeOne(w *bufio.Writer, stream net.Conn, o outgoing) error {
-	if err := stream.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
-		return err
-	}
-	data, err := appendFrame(w.AvailableBuffer(), o.typ, o.message, planesSize(o.planes))
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
-	for _, plane := range o.planes {
-		for len(plane) > 0 {
-			n := min(len(plane), bulkFrame)
-			if err := stream.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
-				return err
-			}
-			if _, err := w.Write(plane[:n]); err != nil {
-				return err
-			}
-			plane = plane[n:]
-		}
-	}
-	if o.written != nil {
-		close(o.written)
-	}
-	return nil
-}
-
 // read reads frames from stream and hands them to handle, which reads their
 // bulk data from r, until the session ends.
 func (s *session) read(stream net.Conn, limit time.Duration, handle func(f frame, r io.Reader) error) {
 	r := bufio.NewReaderSize(stream, 64<<10)
 	timed := &timedReader{r: r, stream: stream}
+	memory := make([]byte, smallMessage) // the handlers keep nothing of a frame
 	for {
 		deadline := time.Time{}
 		if limit > 0 {
@@ -306,7 +221,7 @@ func (s *session) read(stream net.Conn, limit time.Duration, handle func(f frame
 		err := stream.SetReadDeadline(deadline)
 		var f frame
 		if err == nil {
-			f, err = readFrame(r)
+			f, err = readFrameIn(r, memory)
 		}
 		if err == nil {
 			err = handle(f, timed)

@@ -160,21 +160,37 @@ type frame struct {
 
 // appendFrame appends the frame of a message, without its bulk data, to b.
 func appendFrame(b []byte, typ messageType, message any, bulk int64) ([]byte, error) {
-	data, err := encoding.Marshal(message)
-	if err != nil {
-		return b, fmt.Errorf("encode message %d: %w", typ, err)
-	}
+	at := len(b)
 	b = append(b, byte(typ), 0, 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(data)))
+	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, uint64(bulk))
-	return append(b, data...), nil
+	switch m := message.(type) {
+	case leaseMessage:
+		b = m.appendTo(b)
+	case resultMessage:
+		b = m.appendTo(b)
+	default:
+		data, err := encoding.Marshal(message)
+		if err != nil {
+			return b[:at], fmt.Errorf("encode message %d: %w", typ, err)
+		}
+		b = append(b, data...)
+	}
+	binary.LittleEndian.PutUint32(b[at+4:], uint32(len(b)-at-frameHeader))
+	return b, nil
 }
 
 // readFrame reads a frame up to its bulk data. Nothing is allocated before its
 // length has been found to be in bounds.
-func readFrame(r io.Reader) (frame, error) {
-	var h [frameHeader]byte
-	if _, err := io.ReadFull(r, h[:]); err != nil {
+func readFrame(r io.Reader) (frame, error) { return readFrameIn(r, nil) }
+
+// readFrameIn is readFrame with memory for the message, which may be too small.
+func readFrameIn(r io.Reader, memory []byte) (frame, error) {
+	if cap(memory) < frameHeader {
+		memory = make([]byte, frameHeader)
+	}
+	h := memory[:frameHeader]
+	if _, err := io.ReadFull(r, h); err != nil {
 		return frame{}, err
 	}
 	f := frame{typ: messageType(h[0])}
@@ -192,13 +208,26 @@ func readFrame(r io.Reader) (frame, error) {
 		return frame{}, protocolError("message %d with %d bytes of bulk data", f.typ, bulk)
 	}
 	f.bulk = int64(bulk)
-	f.message = make([]byte, length)
+	if f.message = memory[:0]; cap(memory) < int(length) {
+		f.message = make([]byte, length)
+	}
+	f.message = f.message[:length]
 	_, err := io.ReadFull(r, f.message)
 	return f, err
 }
 
 // decode decodes the message of f into m.
 func (f frame) decode(m any) error {
+	switch m := m.(type) {
+	case *leaseMessage:
+		if m.read(f.message) {
+			return nil
+		}
+	case *resultMessage:
+		if m.read(f.message) {
+			return nil
+		}
+	}
 	if err := decoding.Unmarshal(f.message, m); err != nil {
 		return protocolError("message %d: %v", f.typ, err)
 	}

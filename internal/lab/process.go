@@ -1,0 +1,145 @@
+//go:build linux
+
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hangLimit bounds every wait in the lab. It is no measure of anything: what
+// takes longer hangs.
+const hangLimit = 2 * time.Minute
+
+// poll is the pause between two looks at what is waited for.
+const poll = 5 * time.Millisecond
+
+// Process is a command that runs on a host.
+type Process struct {
+	t    testing.TB
+	name string
+	cmd  *exec.Cmd
+	said transcript
+	done chan struct{} // closed when it has ended
+}
+
+// Start starts a command on h, with env besides this process's environment, in
+// an empty folder that t owns. It is killed when t ends, or this process does.
+func (h *Host) Start(t testing.TB, env []string, command string, args ...string) *Process {
+	t.Helper()
+	cmd := exec.Command(command, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p := &Process{t: t, name: filepath.Base(command) + " on " + h.IP, cmd: cmd, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &p.said, &p.said
+	if err := h.Do(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		cmd.Wait() // the state says it all
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("%s (%v) said:\n%s", p.name, cmd.ProcessState, p.Said())
+		}
+	})
+	return p
+}
+
+// Said returns what p has written so far to its standard outputs.
+func (p *Process) Said() string { return p.said.String() }
+
+// Signal sends a signal to p, which must not have ended.
+func (p *Process) Signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("%s: signal %v: %v", p.name, s, err)
+	}
+}
+
+// Wait waits until p has ended and returns its exit code, -1 after a signal.
+func (p *Process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(hangLimit):
+		p.t.Fatalf("%s does not end", p.name)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// WaitFor waits until p has written text.
+func (p *Process) WaitFor(text string) {
+	p.t.Helper()
+	p.until("says "+strconv.Quote(text), func() bool { return strings.Contains(p.Said(), text) })
+}
+
+// WaitBusy waits until p has used d more of the processors' time. It tells that
+// work is under way without knowing how fast the machine is.
+func (p *Process) WaitBusy(d time.Duration) {
+	p.t.Helper()
+	start := p.used()
+	p.until("computes", func() bool { return p.used() >= start+d })
+}
+
+func (p *Process) until(what string, holds func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(hangLimit); !holds(); time.Sleep(poll) {
+		select {
+		case <-p.done:
+			if !holds() { // it may have been the last thing it did
+				p.t.Fatalf("%s ended before it %s", p.name, what)
+			}
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s never %s", p.name, what)
+		}
+	}
+}
+
+// used returns the processors' time that p has used, or 0 where that is unknown.
+func (p *Process) used() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0 // it has ended, which the caller sees
+	}
+	// The name, in parentheses, may have spaces. Field 3 comes after it.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const user, system, tick = 14 - 3, 15 - 3, time.Second / 100
+	u, _ := strconv.Atoi(string(fields[user]))
+	s, _ := strconv.Atoi(string(fields[system]))
+	return time.Duration(u+s) * tick
+}
+
+// transcript keeps what a process writes.
+type transcript struct {
+	mu   sync.Mutex
+	said bytes.Buffer
+}
+
+func (w *transcript) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.said.Write(p)
+}
+
+func (w *transcript) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.said.String()
+}
