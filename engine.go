@@ -247,9 +247,12 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 		pullers = append(pullers, remote...)
 		opts.Join, opts.Wait = join, e.config.Wait
 	}
+	if e.cluster != nil {
+		infos = append(infos, e.cluster.infos()...) // of hosts that may go
+	}
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
 	if e.cluster != nil {
-		infos = append(infos, e.cluster.infos()...)
+		infos = append(infos, e.cluster.infos()...) // and of those that came
 	}
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("gpurun: %w", err)

@@ -57,7 +57,8 @@ type DeviceReport struct {
 }
 
 // newReport makes the report of a job that ran on devices, of this machine, and
-// others; infos describes all that are still there.
+// others; infos describes them. A device of a host that went and came back is
+// one entry.
 func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos []Device) *Report {
 	out := &Report{
 		Job:        job.Kernel(),
@@ -74,7 +75,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 	for _, info := range infos {
 		known[info.ID] = info
 	}
-	for _, d := range r.Devices {
+	for _, d := range merged(r.Devices) {
 		info := known[d.ID]
 		host, id := "", d.ID
 		if i := strings.LastIndex(d.ID, "/"); i >= 0 {
@@ -95,6 +96,30 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 		if peak := d.PeakBytes(); peak >= out.PeakBytes {
 			out.PeakBytes, out.BudgetBytes = peak, d.Info().Budget
 		}
+	}
+	return out
+}
+
+// merged returns devices with those of the same id made one. It is set aside if
+// the last of them was.
+func merged(devices []dist.DeviceReport) []dist.DeviceReport {
+	var out []dist.DeviceReport
+	at := map[string]int{}
+	for _, d := range devices {
+		i, again := at[d.ID]
+		if !again {
+			at[d.ID] = len(out)
+			out = append(out, d)
+			continue
+		}
+		m := &out[i]
+		m.Tiles += d.Tiles
+		m.Busy += d.Busy
+		m.Cost += d.Cost
+		m.Share += d.Share
+		m.BytesIn += d.BytesIn
+		m.BytesOut += d.BytesOut
+		m.SetAside = d.SetAside
 	}
 	return out
 }

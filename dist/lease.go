@@ -158,7 +158,9 @@ func (q *queue) revoke(l *lease, outcome Outcome) {
 	}
 	q.close(l, outcome, now, 0)
 	l.cancel()
-	q.giveBack(l.pieces)
+	if n := q.giveBack(l.pieces); outcome == OutcomeLost {
+		q.counts.retries += n
+	}
 	if !l.answered && l.puller.device.inUse() {
 		l.due = now.Add(hangLimit)
 		q.revoked = append(q.revoked, l)
@@ -234,6 +236,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 		q.end(fmt.Errorf("storing the result of tile %v: %w", l.tile, err))
 	} else {
 		q.settle(l)
+		q.lookForDevices()
 	}
 	q.mu.Unlock()
 	q.progress.tell(q)
@@ -308,7 +311,7 @@ func (l *lease) failed(err error) error {
 	for _, x := range l.pieces {
 		x.failures = append(x.failures, failure{d, computing(d.id, l.tile, err)})
 	}
-	q.giveBack(l.pieces)
+	q.counts.retries += q.giveBack(l.pieces)
 	q.checkFailures(l.pieces)
 	q.setBack(l, err)
 	q.dispatch()
@@ -323,12 +326,19 @@ func (l *lease) lost(err error) error {
 	if !l.answer() {
 		return errRefused
 	}
+	if errors.Is(err, errDrained) {
+		q.revoke(l, OutcomeStopped) // the host has never seen it
+		q.leave(l.puller.device)
+		q.lookForDevices()
+		return nil
+	}
 	q.revoke(l, OutcomeLost)
 	if errors.Is(err, errHostGone) {
 		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, err))
 	} else {
 		q.setBack(l, err)
 	}
+	q.lookForDevices()
 	q.dispatch()
 	return nil
 }

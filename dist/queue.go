@@ -64,7 +64,8 @@ type deviceUse struct {
 	began   bool // it has pulled, or could have
 	serving bool // its Runner, or its Begin, has not returned for good
 	aside   *DeviceError
-	setback int // answers without a result since the last one with
+	left    bool // aside because it left in peace: its leases are still answered
+	setback int  // answers without a result since the last one with
 	work    work
 
 	// Beside a puller for each slot there may be spare ones, up to most pullers
@@ -258,14 +259,16 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	return q.grant(p, x, now)
 }
 
-// giveBack makes those of the pieces pending that no live lease holds.
-func (q *queue) giveBack(pieces []*piece) {
+// giveBack makes those of the pieces pending that no live lease holds, and
+// returns how many.
+func (q *queue) giveBack(pieces []*piece) (n int) {
 	for _, x := range pieces {
 		if len(x.holders) == 0 {
 			heap.Push(&q.pending, x)
-			q.counts.retries++
+			n++
 		}
 	}
+	return n
 }
 
 // setAside ends the use of d for this job: its leases are lost, its pullers
@@ -281,18 +284,44 @@ func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
 			q.revoke(l, OutcomeLost)
 		}
 	}
+	q.dismiss(d)
+}
+
+// leave ends the use of d, which wants to leave in peace: it gets no more work,
+// and its leases are still answered. q.mu is held.
+func (q *queue) leave(d *deviceUse) {
+	if q.over || !d.inUse() {
+		return
+	}
+	d.aside, d.left = &DeviceError{Device: d.id, Op: "leaving", Err: errDrained}, true
+	q.dismiss(d)
+}
+
+// dismiss sends the waiting pullers of d away, and has the others go on if there
+// are any. q.mu is held.
+func (q *queue) dismiss(d *deviceUse) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
 		if r.puller.device == d {
 			close(r.ready)
 		}
 		return r.puller.device == d
 	})
-	if !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
-		q.awaitDevice()
+	if slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
+		q.checkFailures(q.pending)
+		q.dispatch()
 		return
 	}
-	q.checkFailures(q.pending)
-	q.dispatch()
+	q.lookForDevices()
+}
+
+// lookForDevices waits for a device, or ends the job, if there is work and none
+// is left that could do it. Leases of a device that leaves may still be out.
+// q.mu is held.
+func (q *queue) lookForDevices() {
+	work := len(q.pending)+len(q.given) > 0 && len(q.live) == 0
+	if !q.over && work && !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
+		q.awaitDevice()
+	}
 }
 
 // awaitDevice ends the job for want of a device, unless one comes in time.

@@ -343,7 +343,12 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile) (*buffer, error
 		h.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: id}})
 		return nil, ctx.Err()
 	case <-h.ctx.Done():
-		return nil, h.gone()
+		select {
+		case a := <-answered: // it came just before the end
+			return a.result, a.err
+		default:
+			return nil, h.gone()
+		}
 	}
 }
 

@@ -304,10 +304,14 @@ func TestRemoteDrain(t *testing.T) {
 		leaves.Drain()
 	}()
 	sink := newImageSink(remoteJob())
-	if _, err := Run(t.Context(), remoteJob(), devices, sink, Options{Tiles: 100}); err != nil {
+	r, err := Run(t.Context(), remoteJob(), devices, sink, Options{Tiles: 100})
+	if err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
+	if r.Lost != 0 || r.Retries != 0 || r.Devices[1].SetAside != nil || r.Devices[1].Tiles == 0 {
+		t.Errorf("leaving in peace counts as a loss: %+v", r)
+	}
 }
 
 // TestTwoCoordinators has one host serve two at once.

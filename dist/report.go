@@ -132,7 +132,7 @@ func (q *queue) report() *Report {
 		if e.Busy > 0 {
 			e.Rate = e.Cost / e.Busy.Seconds()
 		}
-		if d.aside != nil {
+		if d.aside != nil && !d.left {
 			e.SetAside = d.aside
 		}
 		if d.began {
