@@ -240,8 +240,14 @@ func testTerminated(t *testing.T, p *program) {
 	if code := workers[0].Wait(); code != 0 {
 		t.Errorf("the worker's exit code is %d: %s", code, workers[0].Said())
 	}
-	if r := j.finish(t); tiles(r, l.Host(2)) == 0 {
+	r := j.finish(t)
+	if tiles(r, l.Host(2)) == 0 {
 		t.Errorf("the worker that stayed took no part: %+v", r.Devices)
+	}
+	for _, d := range r.Devices {
+		if d.SetAside != "" || d.Name == "" {
+			t.Errorf("leaving in peace looks like a fault: %+v", d)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/big"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -84,8 +85,9 @@ func checkMemory(v View) error {
 	if need <= 0.8*float64(total) {
 		return nil
 	}
+	wanted, _ := big.NewFloat(need).Int(nil)
 	return fmt.Errorf("%w: an image of %d×%d pixels takes %s, and 80 %% of this machine's memory is %s: ask for fewer pixels",
-		ErrTooLarge, v.Width, v.Height, humanize.IBytes(uint64(min(need, math.MaxInt64))), humanize.IBytes(uint64(0.8*float64(total))))
+		ErrTooLarge, v.Width, v.Height, humanize.BigIBytes(wanted), humanize.IBytes(uint64(0.8*float64(total))))
 }
 
 const (

@@ -19,12 +19,6 @@ func (t Tile) Contains(u Tile) bool {
 	return u.Empty() || u.X >= t.X && u.Y >= t.Y && u.X+u.W <= t.X+t.W && u.Y+u.H <= t.Y+t.H
 }
 
-// Overlaps reports whether t and u share an element.
-func (t Tile) Overlaps(u Tile) bool {
-	return !t.Empty() && !u.Empty() &&
-		t.X < u.X+u.W && u.X < t.X+t.W && t.Y < u.Y+u.H && u.Y < t.Y+t.H
-}
-
 // SplitX returns the first w columns of t and the rest.
 func (t Tile) SplitX(w int) (left, right Tile) {
 	return Tile{t.X, t.Y, w, t.H}, Tile{t.X + w, t.Y, t.W - w, t.H}

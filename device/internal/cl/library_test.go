@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/gpurun/gpurun/internal/testenv"
 )
 
 // A library that cannot be used is one clear error that names it.
@@ -45,7 +47,7 @@ func TestDriverWithoutLoader(t *testing.T) {
 	requireDevice(t)
 	drivers, _ := filepath.Glob("/usr/lib/*/libpocl.so.2")
 	if len(drivers) == 0 {
-		t.Skip("PoCL is not installed where it is looked for")
+		testenv.Missing(t, "opencl", "PoCL is not installed where it is looked for")
 	}
 	lines := listWith(t, "GPURUN_OPENCL_LIB="+drivers[0])
 	if count(lines, "platform:") != 1 || count(lines, "device:") < 1 {
