@@ -317,7 +317,7 @@ func (c *hosting) begin(m beginMessage) error {
 		}
 		c.send(outgoing{typ: typeBegan, message: answer})
 		<-j.ctx.Done()
-		j.leases.Wait()
+		c.awaitLeases(j)
 		if j.runner != nil {
 			if err := j.runner.Close(); err != nil {
 				c.host.log("device %s: close a job: %v", j.device.ID(), err)
@@ -325,6 +325,15 @@ func (c *hosting) begin(m beginMessage) error {
 		}
 	})
 	return nil
+}
+
+// awaitLeases waits until all leases of j, whose context is done, are answered.
+func (c *hosting) awaitLeases(j *hostedJob) {
+	// Whoever has the lock may still be adding a lease; later nobody does.
+	c.mu.Lock()
+	leases := &j.leases
+	c.mu.Unlock()
+	leases.Wait()
 }
 
 func (c *hosting) endJob(id uint64) {
@@ -340,7 +349,7 @@ func (c *hosting) lease(m leaseMessage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	j := c.jobs[m.Job]
-	if j == nil {
+	if j == nil || j.ctx.Err() != nil {
 		return nil // the job has just ended, and nobody waits for an answer
 	}
 	t := kernels.Tile{X: m.X, Y: m.Y, W: m.W, H: m.H}
