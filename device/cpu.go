@@ -104,6 +104,9 @@ const (
 	// groups of the kernels' 64 lanes.
 	chunksPerCore = 32
 	chunkMultiple = 64
+
+	// stepPixels are computed between two signs of progress.
+	stepPixels = 1024
 )
 
 func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -126,12 +129,21 @@ func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 				if from >= n {
 					return
 				}
-				r.variant.Mandelbrot(r.job, t, out, from, min(from+chunk, n), &stop)
+				r.compute(t, out, from, min(from+chunk, n), &stop)
 			}
 		})
 	}
 	wg.Wait()
 	return ctx.Err()
+}
+
+// compute computes the pixels from … to−1 of t, in steps short enough that it
+// can be seen to come on.
+func (r *cpuMandelbrot) compute(t kernels.Tile, out *kernels.Result, from, to int, stop *atomic.Bool) {
+	for ; from < to && !stop.Load(); from += stepPixels {
+		r.variant.Mandelbrot(r.job, t, out, from, min(from+stepPixels, to), stop)
+		out.Advance()
+	}
 }
 
 func (r *cpuMandelbrot) Close() error { return nil }

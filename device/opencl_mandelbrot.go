@@ -132,7 +132,7 @@ func (r *openCLMandelbrot) runIn(ctx context.Context, state *mandelbrotState, t 
 	out.BytesIn = r.axes.Swap(0)
 	out.BytesOut = 0
 	for _, band := range tiler.Bands(t, state.size.pixels) {
-		times, err := r.runBand(ctx, state, slot, band)
+		times, err := r.runBand(ctx, state, slot, band, out)
 		if err != nil {
 			return err
 		}
@@ -149,8 +149,8 @@ func (r *openCLMandelbrot) runIn(ctx context.Context, state *mandelbrotState, t 
 func (r *openCLMandelbrot) occupancy(n int) float64 { return min(1, float64(n)/float64(r.full)) }
 
 // runBand leaves the counts and magnitudes of band in the slot's buffers. It
-// returns what its launches took.
-func (r *openCLMandelbrot) runBand(ctx context.Context, state *mandelbrotState, slot *mandelbrotSlot, band kernels.Tile) (times launchTimes, err error) {
+// returns what its launches took, and tells out of each.
+func (r *openCLMandelbrot) runBand(ctx context.Context, state *mandelbrotState, slot *mandelbrotSlot, band kernels.Tile, out *kernels.Result) (times launchTimes, err error) {
 	n, maxIter := band.Area(), r.job.MaxIter
 	for from := 0; from < n; {
 		pixels, steps := planLaunch(n-from, maxIter, r.full, r.speed.stepsPerLaunch())
@@ -165,6 +165,7 @@ func (r *openCLMandelbrot) runBand(ctx context.Context, state *mandelbrotState, 
 			}
 			elapsed := time.Since(start)
 			times.add(elapsed)
+			out.Advance()
 			if last < maxIter {
 				running, err := slot.stillRunning(ctx)
 				if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
@@ -19,9 +20,6 @@ type Host struct {
 	name    string
 	devices []hostDevice
 	log     func(format string, args ...any)
-
-	// handshakes holds a token for each peer that has not yet shown who it is.
-	handshakes chan struct{}
 
 	// drain is closed when the host takes no more leases.
 	drain     chan struct{}
@@ -39,7 +37,7 @@ type hostDevice struct {
 // same order. log is told of coordinators that come, go or are turned away; it
 // may be nil.
 func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format string, args ...any)) *Host {
-	h := &Host{name: name, log: log, drain: make(chan struct{}), handshakes: make(chan struct{}, maxHandshakes)}
+	h := &Host{name: name, log: log, drain: make(chan struct{})}
 	if h.log == nil {
 		h.log = func(string, ...any) {}
 	}
@@ -140,37 +138,17 @@ func (h *Host) Serve(ctx context.Context, l net.Listener, trust *Trust) error {
 // dialled from here, and else empty. It returns nil where the coordinator has
 // left in peace.
 func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, dialled string) error {
-	s, err := h.handshake(ctx, conn, trust, dialled)
-	if err != nil {
-		return err
-	}
-	h.log("coordinator %s at %v: connected", s.peer.Name, conn.RemoteAddr())
-	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]context.CancelFunc{}}
-	return c.run(ctx)
-}
-
-// maxHandshakes bounds the peers that have not yet shown who they are, and with
-// them the memory that strangers can take.
-const maxHandshakes = 256
-
-// handshake makes sure of the peer and begins a session with it.
-func (h *Host) handshake(ctx context.Context, conn net.Conn, trust *Trust, dialled string) (*session, error) {
-	select {
-	case h.handshakes <- struct{}{}:
-		defer func() { <-h.handshakes }()
-	default:
-		conn.Close()
-		return nil, fmt.Errorf("turned away: %d others are being looked at", maxHandshakes)
-	}
-	conn, err := secure(ctx, conn, trust, dialled)
-	if err != nil {
-		return nil, err
-	}
 	hello := helloMessage{Name: h.name}
 	for _, d := range h.devices {
 		hello.Devices = append(hello.Devices, d.info)
 	}
-	return newSession(ctx, conn, dialled != "", hello)
+	s, err := begin(ctx, conn, trust, dialled, hello)
+	if err != nil {
+		return err
+	}
+	h.log("coordinator %s at %v: connected", s.peer.Name, conn.RemoteAddr())
+	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}}
+	return c.run(ctx)
 }
 
 // hosting is one coordinator that a host serves.
@@ -180,7 +158,7 @@ type hosting struct {
 
 	mu     sync.Mutex
 	jobs   map[uint64]*hostedJob
-	leases map[uint64]context.CancelFunc
+	leases map[uint64]*hostedLease
 	work   sync.WaitGroup
 }
 
@@ -197,7 +175,7 @@ type hostedJob struct {
 
 	// todo hands leases to goroutines that have computed others before, and
 	// have the stack for it.
-	todo chan hostedLease
+	todo chan *hostedLease
 
 	buffers sync.Pool // of *buffer: for results, until they have been written
 }
@@ -208,6 +186,7 @@ type hostedLease struct {
 	tile   kernels.Tile
 	ctx    context.Context
 	cancel context.CancelFunc
+	moved  atomic.Bool // it has come some way since the coordinator was told
 }
 
 // The most that one coordinator may have on a host at a time.
@@ -217,16 +196,20 @@ const (
 )
 
 func (c *hosting) run(ctx context.Context) error {
-	c.loops.Go(func() { c.read(c.control, silence, c.handle) })
+	c.loops.Go(func() { c.read(c.control, c.handle) })
 	c.loops.Go(func() {
-		c.read(c.bulk, 0, func(f frame, _ io.Reader) error {
+		c.read(c.bulk, func(f frame, _ io.Reader) error {
 			return protocolError("message %d on the host's bulk stream", f.typ)
 		})
 	})
 	var cause error
 	draining := c.host.drain
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
 	for cause == nil {
 		select {
+		case <-ticker.C:
+			c.tellProgress()
 		case <-draining:
 			c.send(outgoing{typ: typeDrain, message: struct{}{}})
 			draining = nil
@@ -248,6 +231,21 @@ func (c *hosting) run(ctx context.Context) error {
 		return nil
 	}
 	return cause
+}
+
+// tellProgress says which leases have come some way since it did last.
+func (c *hosting) tellProgress() {
+	var m progressMessage
+	c.mu.Lock()
+	for id, l := range c.leases {
+		if l.moved.Swap(false) {
+			m.Leases = append(m.Leases, id)
+		}
+	}
+	c.mu.Unlock()
+	if len(m.Leases) > 0 {
+		c.send(outgoing{typ: typeProgress, message: m})
+	}
 }
 
 // handle acts on a message of the coordinator.
@@ -281,8 +279,8 @@ func (c *hosting) handle(f frame, _ io.Reader) error {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if cancel := c.leases[m.Lease]; cancel != nil {
-			cancel()
+		if l := c.leases[m.Lease]; l != nil {
+			l.cancel()
 		}
 		return nil
 	}
@@ -297,7 +295,7 @@ func (c *hosting) begin(m beginMessage) error {
 	if err != nil {
 		return err
 	}
-	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{}), todo: make(chan hostedLease)}
+	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{}), todo: make(chan *hostedLease)}
 	j.buffers.New = func() any { return new(buffer) }
 	j.ctx, j.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -359,9 +357,9 @@ func (c *hosting) lease(m leaseMessage) error {
 	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
 		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
 	}
-	l := hostedLease{id: m.Lease, tile: t}
+	l := &hostedLease{id: m.Lease, tile: t}
 	l.ctx, l.cancel = context.WithCancel(j.ctx)
-	c.leases[m.Lease] = l.cancel
+	c.leases[m.Lease] = l
 	j.leases.Add(1)
 	select {
 	case j.todo <- l:
@@ -372,9 +370,13 @@ func (c *hosting) lease(m leaseMessage) error {
 }
 
 // computeAll answers l, and then others as they come, until the job ends.
-func (c *hosting) computeAll(j *hostedJob, l hostedLease) {
+func (c *hosting) computeAll(j *hostedJob, l *hostedLease) {
 	for {
-		c.compute(l.ctx, j, l.id, l.tile)
+		o := c.compute(j, l)
+		c.mu.Lock()
+		delete(c.leases, l.id)
+		c.mu.Unlock()
+		c.send(o)
 		l.cancel()
 		j.leases.Done()
 		select {
@@ -385,18 +387,10 @@ func (c *hosting) computeAll(j *hostedJob, l hostedLease) {
 	}
 }
 
-// compute has tile t computed and answers the lease.
-func (c *hosting) compute(ctx context.Context, j *hostedJob, id uint64, t kernels.Tile) {
-	o := c.computed(ctx, j, id, t)
-	c.mu.Lock()
-	delete(c.leases, id)
-	c.mu.Unlock()
-	c.send(o)
-}
-
-func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kernels.Tile) outgoing {
+// compute computes the tile of l and returns the answer.
+func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	failed := func(err error, lost bool) outgoing {
-		return outgoing{typ: typeFailed, message: failedMessage{Lease: id, Lost: lost, Error: err.Error()}}
+		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: err.Error()}}
 	}
 	asked := time.Now()
 	select {
@@ -404,39 +398,31 @@ func (c *hosting) computed(ctx context.Context, j *hostedJob, id uint64, t kerne
 	default:
 		select {
 		case <-j.ready:
-		case <-ctx.Done():
-			return failed(ctx.Err(), true)
+		case <-l.ctx.Done():
+			return failed(l.ctx.Err(), true)
 		}
 	}
 	if j.err != nil {
 		return failed(j.err, false)
 	}
-	done, err := j.device.turns.take(ctx, c)
+	done, err := j.device.turns.take(l.ctx, c)
 	if err != nil {
 		return failed(err, true)
 	}
 	defer done()
 	start := time.Now()
 	b := j.buffers.Get().(*buffer)
-	r := b.result(j.job, t)
-	if err := j.runner.Run(ctx, t, r); err != nil {
+	r := b.result(j.job, l.tile)
+	r.Progress = func() { l.moved.Store(true) }
+	if err := j.runner.Run(l.ctx, l.tile, r); err != nil {
 		j.buffers.Put(b)
-		return failed(err, ctx.Err() != nil || errors.Is(err, ErrLost))
+		return failed(err, l.ctx.Err() != nil || errors.Is(err, ErrLost))
 	}
 	return outgoing{
 		typ: typeResult, planes: r.Planes, written: func() { j.buffers.Put(b) },
 		message: resultMessage{
-			Lease: id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
+			Lease: l.id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
 			BytesIn: r.BytesIn, BytesOut: r.BytesOut,
 		},
 	}
-}
-
-// secure establishes trust over conn, which was dialled to the machine called
-// dialled, or accepted if that is empty.
-func secure(ctx context.Context, conn net.Conn, trust *Trust, dialled string) (net.Conn, error) {
-	if dialled != "" {
-		return trust.Client(ctx, conn, dialled)
-	}
-	return trust.Server(ctx, conn)
 }

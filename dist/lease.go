@@ -18,12 +18,9 @@ const (
 	deadlineFactor = 4
 	deadlineSlack  = time.Second
 
-	// A lease of a puller with an unknown rate is lost when nothing has been
-	// heard of it for so long: a device on this machine says nothing before it
-	// is done. The first tile of a job is small, but may wait for a driver to
-	// wake up. Only with Options.Tiles it may be of any size.
-	silenceLimit      = 2 * time.Minute
-	silenceLimitFixed = time.Hour
+	// A lease of a puller with an unknown rate is lost when it has not come on
+	// for so long. A driver may take its time to wake up.
+	silenceLimit = 2 * time.Minute
 
 	// A device that has not answered a lease so long after the lease was
 	// revoked is set aside. A Runner has 100 ms for it.
@@ -79,14 +76,10 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 
 // limit returns how long l lasts unless it is answered or kept alive.
 func (q *queue) limit(l *lease) time.Duration {
-	switch {
-	case l.rated:
+	if l.rated {
 		return deadlineFactor*l.predicted + deadlineSlack
-	case q.fixed:
-		return silenceLimitFixed
-	default:
-		return silenceLimit
 	}
+	return silenceLimit
 }
 
 // setAlarm makes sure that overdue runs at due. One timer does for all leases:
@@ -183,6 +176,15 @@ func (q *queue) setBack(l *lease, err error) {
 func (l *lease) answer() bool {
 	l.answered = true
 	return l.live
+}
+
+// progress returns what to call when the device has come some way, or nil if
+// it makes no difference.
+func (l *lease) progress() func() {
+	if l.rated {
+		return nil
+	}
+	return func() { _ = l.keep() } // a lease that is over needs no keeping
 }
 
 // keep says that the device is still at it. It keeps a lease alive of which

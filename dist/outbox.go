@@ -25,6 +25,7 @@ type outgoing struct {
 type outbox struct {
 	stream net.Conn
 	wake   chan struct{} // holds a token when the session's goroutine has work
+	moves  watch         // with all that is written
 
 	mu      sync.Mutex
 	writing bool // somebody writes: w is theirs
@@ -104,6 +105,9 @@ func (s *session) send(o outgoing) bool {
 	box := s.outControl
 	if planesSize(o.planes) > inlineResult {
 		box = s.outBulk
+		if s.compression.pays() {
+			o = s.compression.compress(o)
+		}
 	}
 	if !box.put(o, o.typ == typeLease || o.typ == typeResult) {
 		return true
@@ -119,18 +123,12 @@ func planesSize(planes [][]byte) (n int64) {
 }
 
 // write writes what waits in b, many messages at a time where many are
-// waiting. On the control stream it keeps the heart beating.
-func (s *session) write(b *outbox, beat bool) {
-	ticker := time.NewTicker(heartbeat)
-	defer ticker.Stop()
+// waiting.
+func (s *session) write(b *outbox) {
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-ticker.C:
-			if beat {
-				b.put(outgoing{typ: typePing, message: struct{}{}}, false)
-			}
 		case <-b.wake:
 		}
 		if b.begin() && s.writeTurn(b, nil) != nil {
@@ -142,16 +140,18 @@ func (s *session) write(b *outbox, beat bool) {
 // writeTurn writes first, if it is not nil, or else what waits, in a turn of
 // writing that the caller has, and ends the turn. An error ends the session.
 func (s *session) writeTurn(b *outbox, first *outgoing) (err error) {
+	b.moves.begin()
+	defer b.moves.end()
 	if first != nil {
-		err = b.writeOne(*first)
+		err = s.writeOne(b, *first)
 	} else {
-		err = b.writeEach(b.take())
+		err = s.writeEach(b, b.take())
 	}
 	if err == nil {
 		// Others that are about to send get the chance to, so that one flush
 		// does for all.
 		runtime.Gosched()
-		err = b.writeEach(b.take())
+		err = s.writeEach(b, b.take())
 	}
 	if err == nil {
 		err = b.w.Flush()
@@ -164,9 +164,9 @@ func (s *session) writeTurn(b *outbox, first *outgoing) (err error) {
 	return nil
 }
 
-func (b *outbox) writeEach(batch []outgoing) error {
+func (s *session) writeEach(b *outbox, batch []outgoing) error {
 	for _, o := range batch {
-		if err := b.writeOne(o); err != nil {
+		if err := s.writeOne(b, o); err != nil {
 			return err
 		}
 	}
@@ -174,31 +174,50 @@ func (b *outbox) writeEach(batch []outgoing) error {
 }
 
 // writeOne writes a frame. The caller has the turn of writing.
-func (b *outbox) writeOne(o outgoing) error {
-	if err := b.stream.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
-		return err
-	}
-	data, err := appendFrame(b.w.AvailableBuffer(), o.typ, o.message, planesSize(o.planes))
+func (s *session) writeOne(b *outbox, o outgoing) error {
+	size := planesSize(o.planes)
+	data, err := appendFrame(b.w.AvailableBuffer(), o.typ, o.message, size)
 	if err != nil {
 		return err
 	}
 	if _, err := b.w.Write(data); err != nil {
 		return err
 	}
-	for _, plane := range o.planes {
-		for len(plane) > 0 {
-			n := min(len(plane), bulkFrame)
-			if err := b.stream.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+	b.moves.move()
+	if size > int64(b.w.Size()) {
+		if err := s.writeBulk(b, o.planes, size); err != nil {
+			return err
+		}
+	} else {
+		for _, plane := range o.planes {
+			if _, err := b.w.Write(plane); err != nil {
 				return err
 			}
-			if _, err := b.w.Write(plane[:n]); err != nil {
-				return err
-			}
-			plane = plane[n:]
 		}
 	}
 	if o.written != nil {
 		o.written()
 	}
+	return nil
+}
+
+// writeBulk writes planes that would not gain from waiting for others, and
+// measures how quickly they are taken.
+func (s *session) writeBulk(b *outbox, planes [][]byte, size int64) error {
+	began := time.Now()
+	if err := b.w.Flush(); err != nil {
+		return err
+	}
+	for _, plane := range planes {
+		for len(plane) > 0 {
+			n, err := b.stream.Write(plane[:min(len(plane), bulkFrame)])
+			if err != nil {
+				return err
+			}
+			b.moves.move()
+			plane = plane[n:]
+		}
+	}
+	s.compression.sent(size, time.Since(began))
 	return nil
 }

@@ -37,9 +37,11 @@ func (c *crew) work(p *puller) {
 		start := time.Now()
 		used := &own
 		if lends {
-			used, err = lender.lend(l.ctx, l.tile)
+			used, err = lender.lend(l.ctx, l.tile, l.progress())
 		} else {
-			err = c.runner.Run(l.ctx, l.tile, own.result(c.q.job, l.tile))
+			r := own.result(c.q.job, l.tile)
+			r.Progress = l.progress()
+			err = c.runner.Run(l.ctx, l.tile, r)
 		}
 		busy := time.Since(start)
 		switch {
@@ -61,8 +63,8 @@ func (c *crew) work(p *puller) {
 // to be copied, and a Run can end at once when a result is still coming in.
 type lender interface {
 	// lend does as Run does. Its result is the buffer's view, and valid until
-	// takeBack.
-	lend(ctx context.Context, t kernels.Tile) (*buffer, error)
+	// takeBack. progress is as in kernels.Result.
+	lend(ctx context.Context, t kernels.Tile, progress func()) (*buffer, error)
 	takeBack(b *buffer)
 }
 

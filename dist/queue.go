@@ -19,12 +19,13 @@ import (
 // set aside. Each changes the state under the mutex and then, if there may be
 // work for a waiting puller, calls dispatch.
 type queue struct {
-	job     kernels.Job
-	sink    Sink
-	cost    tiler.Cost
-	total   float64 // the cost of the whole job
-	maxArea int     // of a tile
-	fixed   bool    // tiles were cut beforehand and stay as they are
+	job        kernels.Job
+	sink       Sink
+	cost       tiler.Cost
+	total      float64 // the cost of the whole job
+	maxArea    int     // of a tile
+	fixed      bool    // tiles were cut beforehand and stay as they are
+	fixedBytes int     // of such a tile's result
 
 	// ctx is the parent of the leases' contexts. It is done when the job has
 	// ended, and not before: a lease whose context is done is always over.
@@ -119,6 +120,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 	}
 	q.maxArea = max(1, maxBytes/max(1, kernels.ResultBytes(job, kernels.Tile{W: 1, H: 1})))
 	tiles := tiler.Split(bounds, max(1, opts.Tiles))
+	q.fixedBytes = kernels.ResultBytes(job, bounds) / max(1, len(tiles))
 	pieces := make([]piece, len(tiles))
 	for i, t := range tiles {
 		pieces[i] = piece{tile: t, cost: q.cost.Cost(t)}

@@ -35,6 +35,7 @@ type wanted struct {
 	answered chan reply
 	runner   *remoteRunner
 	tile     kernels.Tile
+	progress func() // or nil
 }
 
 // reply is what a host says to a lease.
@@ -46,8 +47,6 @@ type reply struct {
 // Dial connects to the host that listens at addr, "host:port" or
 // "unix:/path". name is what this machine calls itself.
 func Dial(ctx context.Context, addr, name string, trust *Trust) (*RemoteHost, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*handshakeLimit)
-	defer cancel()
 	conn, dialled, err := dial(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to host %s: %w", addr, err)
@@ -82,8 +81,6 @@ func dial(ctx context.Context, addr string) (conn net.Conn, dialled string, err 
 // Accept begins a session with the host that has dialled conn, and makes sure of
 // it first. name is what this machine calls itself. On an error conn is closed.
 func Accept(ctx context.Context, conn net.Conn, name string, trust *Trust) (*RemoteHost, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*handshakeLimit)
-	defer cancel()
 	addr := conn.RemoteAddr().String()
 	r, err := newRemoteHost(ctx, conn, addr, name, trust, "")
 	if err != nil {
@@ -93,11 +90,7 @@ func Accept(ctx context.Context, conn net.Conn, name string, trust *Trust) (*Rem
 }
 
 func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust *Trust, dialled string) (*RemoteHost, error) {
-	conn, err := secure(ctx, conn, trust, dialled)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newSession(ctx, conn, dialled != "", helloMessage{Name: name})
+	s, err := begin(ctx, conn, trust, dialled, helloMessage{Name: name})
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +98,8 @@ func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust 
 	for i, info := range s.peer.Devices {
 		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
 	}
-	s.loops.Go(func() { s.read(s.control, silence, r.handle) })
-	s.loops.Go(func() { s.read(s.bulk, 0, r.handle) })
+	s.loops.Go(func() { s.read(s.control, r.handle) })
+	s.loops.Go(func() { s.read(s.bulk, r.handle) })
 	return r, nil
 }
 
@@ -158,6 +151,20 @@ func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 			ch <- m
 		}
 		return nil
+	case typeProgress:
+		var m progressMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		for _, id := range m.Leases {
+			r.mu.Lock()
+			w := r.leases[id]
+			r.mu.Unlock()
+			if w.progress != nil {
+				w.progress()
+			}
+		}
+		return nil
 	case typeFailed:
 		var m failedMessage
 		if err := f.decode(&m); err != nil {
@@ -189,19 +196,31 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 		_, err := io.CopyN(io.Discard, bulk, size)
 		return err
 	}
-	if due := int64(kernels.ResultBytes(w.runner.job, w.tile)); size != due {
-		return protocolError("result of %d bytes where %d were due", size, due)
+	due := int64(kernels.ResultBytes(w.runner.job, w.tile))
+	if m.Encoding > encodedZstd || m.Encoding == encodedRaw && size != due || m.Encoding == encodedZstd && size >= due {
+		return protocolError("result of %d bytes with encoding %d where %d were due", size, m.Encoding, due)
 	}
 	b := w.runner.buffers.Get().(*buffer)
 	out := b.result(w.runner.job, w.tile)
-	for _, plane := range out.Planes {
-		if _, err := io.ReadFull(bulk, plane); err != nil {
-			return err
-		}
+	if err := readPlanes(bulk, m.Encoding, size, out.Planes); err != nil {
+		return err
 	}
 	out.BytesIn, out.BytesOut = m.BytesIn, m.BytesOut
 	out.Busy, out.Waited = max(time.Duration(m.Busy), 1), max(time.Duration(m.Waited), 0)
 	r.answer(m.Lease, reply{result: b})
+	return nil
+}
+
+// readPlanes reads the planes of a result, of which r has size bytes.
+func readPlanes(r io.Reader, encoding encodingType, size int64, planes [][]byte) error {
+	if encoding == encodedZstd {
+		return decompress(io.LimitReader(r, size), planes)
+	}
+	for _, plane := range planes {
+		if _, err := io.ReadFull(r, plane); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -303,7 +322,7 @@ type remoteRunner struct {
 }
 
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
-	b, err := r.lend(ctx, t)
+	b, err := r.lend(ctx, t, out.Progress)
 	if err != nil {
 		return err
 	}
@@ -319,7 +338,7 @@ func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 
 func (r *remoteRunner) takeBack(b *buffer) { r.buffers.Put(b) }
 
-func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile) (*buffer, error) {
+func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()) (*buffer, error) {
 	h := r.host
 	id := h.lastID.Add(1)
 	answered := make(chan reply, 1)
@@ -328,7 +347,7 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile) (*buffer, error
 		h.mu.Unlock()
 		return nil, h.gone()
 	}
-	h.leases[id] = wanted{answered, r, t}
+	h.leases[id] = wanted{answered, r, t, progress}
 	h.mu.Unlock()
 	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
 		return nil, h.gone()

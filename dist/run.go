@@ -97,7 +97,7 @@ func (q *queue) serve(d Device, use *deviceUse) {
 	}
 	c := &crew{q: q, device: use, runner: runner}
 	if deep, ok := d.(interface{ depth() int }); ok && q.fixed {
-		use.most = deep.depth()
+		use.most = min(deep.depth(), use.slots+spareBytes/max(1, q.fixedBytes))
 	}
 	for slot := range use.slots {
 		p := q.join(use, slot)

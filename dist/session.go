@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
-
-	"github.com/gpurun/gpurun/kernels"
 )
 
 // session is one connection between a coordinator and a host, with two yamux
@@ -28,6 +26,11 @@ type session struct {
 	control, bulk net.Conn
 	outControl    *outbox
 	outBulk       *outbox
+	compression   compression
+
+	// heard moves with all that comes from the peer, and bulkIn with the bulk
+	// data of a frame that has begun to come.
+	heard, bulkIn watch
 
 	ctx    context.Context // done when the session has ended; its cause says why
 	cancel context.CancelCauseFunc
@@ -36,22 +39,21 @@ type session struct {
 
 const (
 	// heartbeat is how often something is sent, and silence how long a peer may
-	// send nothing before it counts as gone.
+	// send nothing before it counts as gone, or leave what is sent to it unread.
 	heartbeat = 2 * time.Second
 	silence   = 10 * time.Second
 
-	// handshakeLimit bounds all that happens before a session stands.
-	handshakeLimit = 10 * time.Second
+	// leastWindow and mostWindow bound how much a peer may send on a stream
+	// before it is read, and windowRate × the round trip is what it is in
+	// between: more than that many bytes a second cannot come. Where the round
+	// trip is short a large window would only keep more in memory.
+	leastWindow = 1 << 20
+	mostWindow  = 16 << 20
+	windowRate  = 1 << 30
 
-	// writeLimit is how long a write may wait for the peer to read. One that
-	// waits longer is the end of the session: yamux may have lost it.
-	writeLimit = 10 * time.Second
-
-	// streamWindow is how much a peer may send on a stream before it is read.
-	streamWindow = 1 << 20
-
-	// bulkFrame bounds one write, so that messages get through in between.
-	bulkFrame = 256 << 10
+	// bulkFrame bounds one write, so that messages get through in between. With
+	// its header it fills so many records of TLS.
+	bulkFrame = 256<<10 - muxHeader
 
 	// inlineResult bounds the results that go with the messages.
 	inlineResult = 4 << 10
@@ -64,28 +66,41 @@ const (
 // errPeerLeft is the cause of a session that the peer closed.
 var errPeerLeft = errors.New("the peer has left")
 
-func muxConfig() *yamux.Config {
+// windowFor returns the window of streams over which an answer takes roundTrip.
+func windowFor(roundTrip time.Duration) uint32 {
+	return uint32(min(max(leastWindow, roundTrip.Seconds()*windowRate), mostWindow))
+}
+
+func muxConfig(window uint32) *yamux.Config {
 	c := yamux.DefaultConfig()
 	c.EnableKeepAlive = false // the heartbeat is our own, and quicker
-	c.ConnectionWriteTimeout = writeLimit
+	c.ConnectionWriteTimeout = silence
 	c.StreamOpenTimeout = handshakeLimit
-	c.MaxStreamWindowSize = streamWindow
-	c.AcceptBacklog = 8
+	c.MaxStreamWindowSize = window
+	c.AcceptBacklog = 2
 	c.LogOutput = io.Discard
 	return c
 }
 
-// newSession begins a session on conn, over which trust has been established,
-// and exchanges hellos. The dialler of the connection is yamux's client. On an
-// error conn is closed. The caller starts the goroutines that read.
+// newSession begins a session on conn, over which trust has been established.
+// The dialler of the connection is yamux's client. On an error conn is closed.
+// The caller starts the goroutines that read.
 func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMessage) (*session, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	s := &session{}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	err := s.openStreams(conn, dialler)
+	deadline := time.Now().Add(handshakeLimit)
+	err := conn.SetDeadline(deadline)
+	var roundTrip time.Duration
 	if err == nil {
-		err = s.exchangeHellos(hello)
+		s.peer, roundTrip, err = greet(conn, dialler, hello)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err == nil {
+		err = s.openStreams(conn, dialler, windowFor(roundTrip), deadline)
 	}
 	if err != nil {
 		conn.Close()
@@ -98,21 +113,22 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 		return nil, err
 	}
 	s.outControl, s.outBulk = newOutbox(s.control), newOutbox(s.bulk)
-	s.loops.Go(func() { s.write(s.outControl, true) })
-	s.loops.Go(func() { s.write(s.outBulk, false) })
+	s.heard.begin()
+	s.loops.Go(func() { s.write(s.outControl) })
+	s.loops.Go(func() { s.write(s.outBulk) })
+	s.loops.Go(s.beat)
 	return s, nil
 }
 
-// openStreams opens the two streams. Each begins with the preamble of the
-// dialler, without which the other side would not learn of it.
-func (s *session) openStreams(conn net.Conn, dialler bool) (err error) {
-	deadline := time.Now().Add(handshakeLimit)
+// openStreams opens the two streams: the dialler does, and the other side
+// accepts them in the same order.
+func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadline time.Time) (err error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	if dialler {
-		s.mux, err = yamux.Client(conn, muxConfig())
+		s.mux, err = yamux.Client(newMuxConn(conn), muxConfig(window))
 	} else {
-		s.mux, err = yamux.Server(conn, muxConfig())
+		s.mux, err = yamux.Server(newMuxConn(conn), muxConfig(window))
 	}
 	if err != nil {
 		return err
@@ -126,69 +142,30 @@ func (s *session) openStreams(conn net.Conn, dialler bool) (err error) {
 		if err != nil {
 			return fmt.Errorf("open a stream: %w", err)
 		}
-		if err := (*stream).SetDeadline(deadline); err != nil {
-			return err
-		}
-		if dialler {
-			_, err = (*stream).Write([]byte(preamble))
-		} else {
-			err = readPreamble(*stream)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if dialler {
-		return readPreamble(s.control)
-	}
-	_, err = s.control.Write([]byte(preamble))
-	return err
-}
-
-func readPreamble(r io.Reader) error {
-	got := make([]byte, len(preamble))
-	if _, err := io.ReadFull(r, got); err != nil {
-		return fmt.Errorf("read the preamble: %w", err)
-	}
-	last := len(preamble) - 1
-	switch {
-	case string(got[:last]) != preamble[:last]:
-		return protocolError("it begins with %q", got)
-	case got[last] != protocolVersion:
-		return protocolError("it speaks version %d and this is version %d: run the same gpurun on both", got[last], protocolVersion)
 	}
 	return nil
 }
 
-// exchangeHellos sends hello and reads the peer's, and checks that the two fit.
-func (s *session) exchangeHellos(hello helloMessage) error {
-	hello.Kernels = kernels.Version
-	data, err := appendFrame(nil, typeHello, hello, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := s.control.Write(data); err != nil {
-		return err
-	}
-	f, err := readFrame(s.control)
-	if err != nil {
-		return fmt.Errorf("read the hello: %w", err)
-	}
-	if f.typ != typeHello {
-		return protocolError("message %d where a hello was due", f.typ)
-	}
-	if err := f.decode(&s.peer); err != nil {
-		return err
-	}
-	if s.peer.Kernels != kernels.Version {
-		return protocolError("%s has kernels of version %d and this has version %d: run the same gpurun on both", s.peer.Name, s.peer.Kernels, kernels.Version)
-	}
-	for _, stream := range []net.Conn{s.control, s.bulk} {
-		if err := stream.SetDeadline(time.Time{}); err != nil {
-			return err
+// beat sends something to the peer every now and then, and ends the session
+// when nothing moves that should.
+func (s *session) beat() {
+	const looks = int(silence / heartbeat)
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
+		switch {
+		case s.heard.stalled(looks), s.bulkIn.stalled(looks):
+			s.end(fmt.Errorf("read from %s: nothing was heard for %v", s.peer.Name, silence))
+		case s.outControl.moves.stalled(looks), s.outBulk.moves.stalled(looks):
+			s.end(fmt.Errorf("write to %s: nothing was taken for %v", s.peer.Name, silence))
 		}
 	}
-	return nil
 }
 
 // end ends the session for cause, unless it has ended. It may be called from
@@ -209,42 +186,40 @@ func (s *session) close(cause error) {
 
 // read reads frames from stream and hands them to handle, which reads their
 // bulk data from r, until the session ends.
-func (s *session) read(stream net.Conn, limit time.Duration, handle func(f frame, r io.Reader) error) {
-	r := bufio.NewReaderSize(stream, 64<<10)
-	timed := &timedReader{r: r, stream: stream}
+func (s *session) read(stream net.Conn, handle func(f frame, r io.Reader) error) {
+	in := &incoming{session: s, r: bufio.NewReaderSize(stream, 64<<10)}
+	if stream == s.bulk {
+		// What goes through the memory of the reader is copied once more.
+		in.r, in.moves = bufio.NewReaderSize(stream, 4<<10), &s.bulkIn
+	}
 	memory := make([]byte, smallMessage) // the handlers keep nothing of a frame
 	for {
-		deadline := time.Time{}
-		if limit > 0 {
-			deadline = time.Now().Add(limit)
-		}
-		err := stream.SetReadDeadline(deadline)
-		var f frame
+		f, err := readFrameIn(in.r, memory)
 		if err == nil {
-			f, err = readFrameIn(r, memory)
-		}
-		if err == nil {
-			err = handle(f, timed)
+			s.heard.move()
+			in.moves.begin()
+			err = handle(f, in)
+			in.moves.end()
 		}
 		if err != nil {
-			if errors.Is(err, yamux.ErrTimeout) {
-				err = fmt.Errorf("nothing was heard for %v", silence)
-			}
 			s.end(fmt.Errorf("read from %s: %w", s.peer.Name, err))
 			return
 		}
 	}
 }
 
-// timedReader reads bulk data with a deadline that moves on as it comes in.
-type timedReader struct {
-	r      *bufio.Reader
-	stream net.Conn
+// incoming reads the bulk data of a stream, and says that it comes.
+type incoming struct {
+	session *session
+	r       *bufio.Reader
+	moves   *watch // nil without
 }
 
-func (t *timedReader) Read(p []byte) (int, error) {
-	if err := t.stream.SetReadDeadline(time.Now().Add(silence)); err != nil {
-		return 0, err
+func (in *incoming) Read(p []byte) (int, error) {
+	n, err := in.r.Read(p)
+	if n > 0 {
+		in.session.heard.move()
+		in.moves.move()
 	}
-	return t.r.Read(p)
+	return n, err
 }

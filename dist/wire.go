@@ -35,6 +35,7 @@ const (
 	typeFailed
 	typePing
 	typeDrain
+	typeProgress
 )
 
 const (
@@ -68,7 +69,6 @@ type helloMessage struct {
 	Kernels int          `cbor:"1,keyasint"` // kernels.Version
 	Name    string       `cbor:"2,keyasint"` // of the host, or of the coordinator's machine
 	Devices []DeviceInfo `cbor:"3,keyasint"` // of the host; none from a coordinator
-	Refusal string       `cbor:"4,keyasint,omitempty"`
 }
 
 // DeviceInfo describes a device of a host.
@@ -126,6 +126,13 @@ type resultMessage struct {
 	Waited   int64  `cbor:"3,keyasint"` // nanoseconds that the lease waited on the host before that
 	BytesIn  int64  `cbor:"4,keyasint"`
 	BytesOut int64  `cbor:"5,keyasint"`
+
+	Encoding encodingType `cbor:"6,keyasint"` // of the planes
+}
+
+// progressMessage says that the computing of leases has come some way.
+type progressMessage struct {
+	Leases []uint64 `cbor:"1,keyasint"`
 }
 
 // failedMessage answers a lease without a result.
@@ -200,7 +207,7 @@ func readFrameIn(r io.Reader, memory []byte) (frame, error) {
 		limit = maxBegin
 	}
 	switch {
-	case f.typ < typeHello || f.typ > typeDrain || h[1] != 0 || h[2] != 0 || h[3] != 0:
+	case f.typ < typeHello || f.typ > typeProgress || h[1] != 0 || h[2] != 0 || h[3] != 0:
 		return frame{}, protocolError("frame begins with % x", h[:4])
 	case length > limit:
 		return frame{}, protocolError("message of %d bytes", length)

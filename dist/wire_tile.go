@@ -24,15 +24,15 @@ func (m *leaseMessage) read(b []byte) bool {
 }
 
 func (m resultMessage) appendTo(b []byte) []byte {
-	return appendFields(b, int64(m.Lease), m.Busy, m.Waited, m.BytesIn, m.BytesOut)
+	return appendFields(b, int64(m.Lease), m.Busy, m.Waited, m.BytesIn, m.BytesOut, int64(m.Encoding))
 }
 
 func (m *resultMessage) read(b []byte) bool {
-	var v [5]int64
-	if !readFields(b, v[:]) {
+	var v [6]int64
+	if !readFields(b, v[:]) || v[5] > math.MaxUint8 {
 		return false
 	}
-	*m = resultMessage{uint64(v[0]), v[1], v[2], v[3], v[4]}
+	*m = resultMessage{uint64(v[0]), v[1], v[2], v[3], v[4], encodingType(v[5])}
 	return true
 }
 

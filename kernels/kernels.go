@@ -91,10 +91,21 @@ type Result struct {
 	// this tile; both are 0 for the CPU, which works in place.
 	BytesIn, BytesOut int64
 
+	// Progress, if not nil, is called by Run now and then when it has come some
+	// way, from any goroutine. It does not block.
+	Progress func()
+
 	// Busy is how long the device computed and Waited how long the tile lay
 	// ready beside it before that, where Run took longer for other reasons: for
 	// a device of another host. Both are 0 where Run's own time says it.
 	Busy, Waited time.Duration
+}
+
+// Advance calls Progress, if there is one.
+func (r *Result) Advance() {
+	if r.Progress != nil {
+		r.Progress()
+	}
 }
 
 // NewResult returns a zeroed result with the planes that job has for t.
