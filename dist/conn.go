@@ -15,7 +15,6 @@ type muxConn struct {
 	net.Conn
 	header []byte // of a data frame: its body comes with the next Write
 	joined []byte // memory for header and body
-	parts  net.Buffers
 	ahead  []byte // has been read and not asked for yet
 	memory []byte // of ahead
 }
@@ -50,9 +49,9 @@ func (c *muxConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	defer func() { c.header = c.header[:0] }()
-	if _, gathers := c.Conn.(*net.TCPConn); gathers && len(c.header)+len(p) > joinedBytes {
-		c.parts = append(c.parts[:0], c.header, p)
-		n, err := c.parts.WriteTo(c.Conn)
+	if len(c.header)+len(p) > joinedBytes && gathers(c.Conn) {
+		parts := net.Buffers{c.header, p}
+		n, err := parts.WriteTo(c.Conn)
 		return max(0, int(n)-muxHeader), err
 	}
 	head := min(len(p), joinedBytes-len(c.header))
@@ -65,6 +64,16 @@ func (c *muxConn) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(p[head:])
 	return head + n, err
+}
+
+// gathers reports whether conn writes several buffers with one call of the
+// operating system.
+func gathers(conn net.Conn) bool {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
 }
 
 // Read reads ahead where little is asked for.

@@ -43,6 +43,7 @@ type lease struct {
 
 	// All that follows is guarded by the queue's mutex.
 	live, answered bool
+	at             int      // its place in queue.live
 	pieces         []*piece // of tile, what nobody has answered yet
 	cost           float64  // of tile
 	start          time.Time
@@ -61,6 +62,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 	}
 	l.ctx, l.cancel = context.WithCancel(q.ctx)
 	x.holders = append(x.holders, l)
+	l.at = len(q.live)
 	q.live = append(q.live, l)
 	if q.counts.began.IsZero() {
 		q.counts.began = now
@@ -125,7 +127,11 @@ func (q *queue) overdue() {
 // the device computed, if known. q.mu is held.
 func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Duration) {
 	l.live = false
-	q.live = slices.DeleteFunc(q.live, func(m *lease) bool { return m == l })
+	// There may be hundreds, and none is looked for by its place in time.
+	last := len(q.live) - 1
+	q.live[l.at], q.live[last].at = q.live[last], l.at
+	q.live[last] = nil
+	q.live = q.live[:last]
 	for _, x := range l.pieces {
 		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
 	}
