@@ -42,7 +42,7 @@ const (
 // openCluster dials all hosts of config at once and waits for the first answer
 // of each. It fails if there is none, unless hosts can join.
 func openCluster(ctx context.Context, config *Config) (*cluster, error) {
-	trust, err := ReadTrust(config.KeyFile)
+	trust, err := config.trust()
 	if err != nil {
 		return nil, err
 	}

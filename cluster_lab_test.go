@@ -57,6 +57,7 @@ func TestCluster(t *testing.T) {
 		{"joins late", testJoinsLate},
 		{"keys", testKeys},
 		{"no key", testNoKey},
+		{"certificates", testCertificates},
 		{"capture", testCapture},
 	} {
 		t.Run(test.name, func(t *testing.T) {

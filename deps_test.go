@@ -28,6 +28,7 @@ var imports = map[string][]string{
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"internal/lab":       {"internal/testenv"},
+	"internal/testca":    {},
 	"internal/testenv":   {},
 	"bench/*":            {".", "dist", "kernels", "tiler", "github.com/hashicorp/yamux"},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},

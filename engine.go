@@ -33,8 +33,26 @@ type Config struct {
 	Listen string
 
 	// KeyFile is the file of the key that the hosts have too: see "gpurun
-	// keygen". Without one only hosts on this machine can be used.
+	// keygen". Without it, and without certificates, only hosts on this machine
+	// can be used.
 	KeyFile string
+
+	// TLSCert, TLSKey and TLSCA are files of the operator's own certificates, all
+	// three or none, which take the place of KeyFile: this side's certificate, with
+	// those between it and the authority; its private key, to which only its owner
+	// may have access; and the authorities that are trusted. They are PEM, and are
+	// read once.
+	//
+	// A certificate needs the extended key usage serverAuth to listen and clientAuth
+	// to dial, unless it lists none. One that listens has the name or IP address that
+	// others dial among its subject alternative names; for a unix socket that is
+	// localhost. It is refused before and after its time; revocation lists are not
+	// read.
+	//
+	// Whoever has a certificate of these authorities may be a host or a coordinator:
+	// it is the authority that says who belongs to the cluster, and no list of
+	// names does beside it. So it should sign for nothing else.
+	TLSCert, TLSKey, TLSCA string
 
 	// Wait is how long a job waits for a host when no device is left.
 	Wait time.Duration

@@ -11,16 +11,19 @@ import (
 	"github.com/gpurun/gpurun/dist"
 )
 
-// Trust is by what coordinators and hosts know each other.
-type Trust = dist.Trust
-
-// ReadTrust returns the trust of those who have the key in keyFile, or nil if
-// that is empty: then only this machine is trusted.
-func ReadTrust(keyFile string) (*Trust, error) {
-	if keyFile == "" {
+// trust returns by what c wants hosts and coordinators to know each other, or
+// nil if it does not say: then only this machine is trusted.
+func (c *Config) trust() (*dist.Trust, error) {
+	certificates := c.TLSCert != "" || c.TLSKey != "" || c.TLSCA != ""
+	switch {
+	case certificates && c.KeyFile != "":
+		return nil, errors.New("gpurun: Config has both a KeyFile and certificates (TLSCert, TLSKey, TLSCA): leave out one of them")
+	case certificates:
+		return dist.TrustCertificates(c.TLSCert, c.TLSKey, c.TLSCA)
+	case c.KeyFile == "":
 		return nil, nil
 	}
-	key, err := dist.ReadKeyFile(keyFile)
+	key, err := dist.ReadKeyFile(c.KeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -40,18 +43,18 @@ type Worker struct {
 	host     *dist.Host
 	devices  []device.Device
 	listener net.Listener // nil if it joins
-	trust    *Trust
+	trust    *dist.Trust
 }
 
 // OpenWorker opens the devices that config names. It listens at config.Listen,
-// host:port or unix:/path; if that is empty it is for Join. Without
-// config.KeyFile the address must be on this machine alone. log, if not nil, is
-// told of coordinators that come, go, or are turned away.
+// host:port or unix:/path; if that is empty it is for Join. Without a key or
+// certificates in config the address must be on this machine alone. log, if not
+// nil, is told of coordinators that come, go, or are turned away.
 func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
 	if config == nil {
 		config = &Config{}
 	}
-	trust, err := ReadTrust(config.KeyFile)
+	trust, err := config.trust()
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,26 @@ func TestHosts(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	check(2, 0)
+}
+
+// TestBothTrusts has a key and certificates in one Config, of which neither
+// side could say which of them counts.
+func TestBothTrusts(t *testing.T) {
+	config := &gpurun.Config{
+		Devices: []string{"none"}, Hosts: []string{"unix:nobody"}, Listen: "unix:" + filepath.Join(t.TempDir(), "s"),
+		KeyFile: "key", TLSCA: "ca.pem",
+	}
+	_, atWorker := gpurun.OpenWorker(t.Context(), config, nil)
+	_, atEngine := gpurun.Open(t.Context(), config)
+	for _, err := range []error{atWorker, atEngine} {
+		if err == nil || !strings.HasPrefix(err.Error(), "gpurun: Config has both") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	config.KeyFile = ""
+	if _, err := gpurun.Open(t.Context(), config); err == nil || !strings.HasPrefix(err.Error(), "--tls-cert is missing") {
+		t.Errorf("the error is %v", err)
+	}
 }
 
 // TestDrain has the only worker leave in the middle of a job: the job says so.

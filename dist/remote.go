@@ -59,21 +59,23 @@ func Dial(ctx context.Context, addr, name string, trust *Trust) (*RemoteHost, er
 }
 
 // dial connects to addr, "host:port" or "unix:/path", and returns the name that
-// was dialled: the host, or the path.
+// was dialled, which the peer's certificate has to be for: the host, or localhost
+// where addr has none.
 func dial(ctx context.Context, addr string) (conn net.Conn, dialled string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
+	const here = "localhost" // a socket, and ":9473", are of this machine
 	var d net.Dialer
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		conn, err = d.DialContext(ctx, "unix", path)
-		return conn, path, err
+		return conn, here, err
 	}
 	if dialled, _, err = net.SplitHostPort(addr); err != nil {
 		return nil, "", err
 	}
 	conn, err = d.DialContext(ctx, "tcp", addr)
 	if dialled == "" {
-		dialled = "localhost" // ":9473" is this machine
+		dialled = here
 	}
 	return conn, dialled, err
 }

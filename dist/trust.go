@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/big"
 	"net"
 	"time"
@@ -129,7 +130,8 @@ const maxPEMBytes = 1 << 20
 // caFile has signed. All files are PEM, of at most 1 MiB, and are read once:
 // renewed ones count from the next start. certFile holds this side's
 // certificate, followed by those between it and the authority, and keyFile its
-// private key.
+// private key, without a passphrase. As by ReadKeyFile it is refused, with a
+// *KeyError, if others have access to it.
 //
 // Certificates are verified as usual, expiry included; revocation lists are
 // not. The side that dials also wants the name that it dialled among the names
@@ -139,24 +141,35 @@ const maxPEMBytes = 1 << 20
 // nothing else than gpurun.
 func TrustCertificates(certFile, keyFile, caFile string) (*Trust, error) {
 	var pem [3][]byte
-	for i, f := range []struct{ flag, path string }{
-		{"--tls-cert", certFile}, {"--tls-key", keyFile}, {"--tls-ca", caFile},
+	for i, f := range []struct {
+		flag, path string
+		check      func(fs.FileInfo) error
+	}{
+		{"--tls-cert", certFile, nil},
+		{"--tls-key", keyFile, ownerOnly("make a new key and certificate")},
+		{"--tls-ca", caFile, nil},
 	} {
 		if f.path == "" {
 			return nil, fmt.Errorf("%s is missing: --tls-cert, --tls-key and --tls-ca only work together", f.flag)
 		}
 		var err error
-		if pem[i], err = readBounded(f.path, maxPEMBytes, nil); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", f.flag, f.path, err)
+		pem[i], err = readBounded(f.path, maxPEMBytes, f.check)
+		if e, ok := errors.AsType[*KeyError](err); ok {
+			e.Path = f.path
+			return nil, fmt.Errorf("%s: %w", f.flag, e)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w: name a PEM file of at most 1 MiB that this user may read", f.flag, f.path, err)
 		}
 	}
 	certificate, err := tls.X509KeyPair(pem[0], pem[1])
 	if err != nil {
-		return nil, fmt.Errorf("--tls-cert %s with --tls-key %s: %w", certFile, keyFile, err)
+		return nil, fmt.Errorf("--tls-cert %s with --tls-key %s: %w: "+
+			"name the PEM files of a certificate and of its own private key, without a passphrase", certFile, keyFile, err)
 	}
 	authorities := x509.NewCertPool()
 	if !authorities.AppendCertsFromPEM(pem[2]) {
-		return nil, fmt.Errorf("--tls-ca %s: there is no PEM certificate in it", caFile)
+		return nil, fmt.Errorf("--tls-ca %s: there is no PEM certificate in it: name the file of the authority's certificate", caFile)
 	}
 	t := &Trust{}
 	t.configure(certificate, authorities)

@@ -21,8 +21,9 @@ var ErrUntrusted = errors.New("the peer is not trusted")
 // The reasons for which a handshake fails, in HandshakeError.Reason. Test for
 // them with errors.Is.
 var (
-	// ErrWrongKey: this side has a key, and the peer has another one.
-	ErrWrongKey = errors.New("it has another key")
+	// ErrWrongKey: this side has a key, and the peer has another one, or
+	// certificates.
+	ErrWrongKey = errors.New("it does not have this side's key")
 
 	// ErrNoCertificate: the peer speaks TLS but shows no certificate.
 	ErrNoCertificate = errors.New("it shows no certificate")
@@ -39,7 +40,7 @@ var (
 	ErrNotTLS = errors.New("it does not speak TLS")
 
 	// ErrPeerTLS: the peer wants TLS, and this side has no trust.
-	ErrPeerTLS = errors.New("it wants a key, and this side has none")
+	ErrPeerTLS = errors.New("it wants a key or certificates, and this side has neither")
 
 	// ErrHandshakeTimeout: the peer did not answer in time.
 	ErrHandshakeTimeout = errors.New("it did not complete the handshake in time")
@@ -131,10 +132,10 @@ func (t *Trust) timedOut(peer string, err error) *HandshakeError {
 
 // advice says who should do what about a handshake that failed.
 func (t *Trust) advice(reason, cause error) string {
-	same := "give both sides the same --key file"
+	same, without := "give both sides the same --key file", "a key"
 	certificates := t != nil && t.identity == nil
 	if certificates {
-		same = "give both sides --tls-cert, --tls-key and --tls-ca, with certificates of one authority"
+		same, without = "give both sides --tls-cert, --tls-key and --tls-ca, with certificates of one authority", "certificates"
 	}
 	switch reason {
 	case ErrCertificate:
@@ -143,13 +144,13 @@ func (t *Trust) advice(reason, cause error) string {
 		return same
 	case ErrPeerRefused:
 		if certificates {
-			return "its messages say why; its --tls-ca has to have signed this side's --tls-cert, which must be in force and for this use"
+			return "its messages say why; its --tls-ca has to have signed this side's --tls-cert, which must be in force, for this use, and for the name that was dialled"
 		}
-		return "it has another key: " + same
+		return "it does not have this side's key: " + same
 	case ErrNotTLS:
-		return "if it is gpurun it was started without a key: " + same + "; else check the address"
+		return "if it is gpurun it was started without " + without + ": " + same + "; else check the address"
 	case ErrPeerTLS:
-		return "pass --key with the key file that the other side has"
+		return "pass --key with the key file that the other side has, or --tls-cert, --tls-key and --tls-ca if it has those"
 	case ErrHandshakeTimeout:
 		return "check the address, and that gpurun runs there"
 	case errProtocol:

@@ -151,7 +151,7 @@ func badKey(format string, args ...any) *KeyError {
 // it refuses a file that the group or others may read or write. The error is
 // a *KeyError.
 func ReadKeyFile(path string) (Key, error) {
-	text, err := readBounded(path, maxKeyFile, ownerOnly)
+	text, err := readBounded(path, maxKeyFile, ownerOnly("make a new key with gpurun keygen"))
 	if err == nil {
 		var key Key
 		if key, err = ParseKey(string(text)); err == nil {
@@ -165,15 +165,18 @@ func ReadKeyFile(path string) (Key, error) {
 	return Key{}, &KeyError{Path: path, Err: err, Reason: "name a file that gpurun keygen wrote and this user may read"}
 }
 
-// ownerOnly refuses a file to which others than its owner have access. Where a
-// file has no such mode it has lists of access instead, and those are left to
+// ownerOnly returns a check that refuses the file of a secret to which others
+// than its owner have access, with a *KeyError that says how to renew it. Where
+// a file has no such mode it has lists of access instead, and those are left to
 // the folder.
-func ownerOnly(info fs.FileInfo) error {
-	mode := info.Mode().Perm()
-	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" || mode&0o077 == 0 {
-		return nil
+func ownerOnly(renew string) func(fs.FileInfo) error {
+	return func(info fs.FileInfo) error {
+		mode := info.Mode().Perm()
+		if runtime.GOOS == "windows" || runtime.GOOS == "plan9" || mode&0o077 == 0 {
+			return nil
+		}
+		return badKey("others have access to it (mode %04o); run chmod 600 on it, and if they may have read it %s", mode, renew)
 	}
-	return badKey("others have access to it (mode %04o); run chmod 600 on it, and if they may have read it make a new key with gpurun keygen", mode)
 }
 
 var (

@@ -17,8 +17,9 @@ func (e *PlainError) Error() string {
 	if addr == "" {
 		addr = "an address that is not known"
 	}
-	return addr + " is not of this machine alone, and without a key only 127.0.0.1, [::1] and unix sockets are used: " +
-		"run gpurun keygen -o cluster.key, copy the file to each host, and pass --key cluster.key on both sides"
+	return addr + " is not of this machine alone, and without a key or certificates only 127.0.0.1, [::1] and unix sockets are used: " +
+		"run gpurun keygen -o cluster.key, copy the file to each host, and pass --key cluster.key on both sides; " +
+		"or give both sides --tls-cert, --tls-key and --tls-ca"
 }
 
 // inProcess is the address of both ends of a net.Pipe.

@@ -203,8 +203,8 @@ func TestTrustIdentity(t *testing.T) {
 
 func TestTrustWrongKey(t *testing.T) {
 	s, c := meetTCP(t, mustTrustKey(t, NewKey()), mustTrustKey(t, NewKey()), "gpu1")
-	wantRefused(t, "client", c.err, ErrWrongKey, "gpu1 (127.0.0.1:", "another key", "same --key file")
-	wantRefused(t, "server", s.err, ErrPeerRefused, "127.0.0.1:", "another key", "same --key file")
+	wantRefused(t, "client", c.err, ErrWrongKey, "gpu1 (127.0.0.1:", "this side's key", "same --key file")
+	wantRefused(t, "server", s.err, ErrPeerRefused, "127.0.0.1:", "this side's key", "same --key file")
 }
 
 func TestTrustWrongKeyOnASocket(t *testing.T) {
@@ -213,8 +213,8 @@ func TestTrustWrongKeyOnASocket(t *testing.T) {
 		func() (net.Conn, error) { return mustTrustKey(t, NewKey()).Server(t.Context(), sc) },
 		func() (net.Conn, error) { return mustTrustKey(t, NewKey()).Client(t.Context(), cc, "") },
 	)
-	wantRefused(t, "client", c.err, ErrWrongKey, cc.RemoteAddr().String(), "another key")
-	wantRefused(t, "server", s.err, ErrPeerRefused, "a process on this machine", "another key")
+	wantRefused(t, "client", c.err, ErrWrongKey, cc.RemoteAddr().String(), "this side's key")
+	wantRefused(t, "server", s.err, ErrPeerRefused, "a process on this machine", "this side's key")
 }
 
 func TestTrustMissingKey(t *testing.T) {

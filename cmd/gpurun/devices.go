@@ -17,7 +17,7 @@ func devicesCommand() *cobra.Command {
 	var (
 		asJSON bool
 		hosts  []string
-		key    string
+		trust  trustFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "devices",
@@ -34,7 +34,9 @@ exact, which means the same to the last bit as on every other exact device.`,
 				note(cmd, err)
 			}
 			if len(hosts) > 0 {
-				eng, err := gpurun.Open(cmd.Context(), &gpurun.Config{Devices: []string{"none"}, Hosts: hosts, KeyFile: key})
+				config := &gpurun.Config{Devices: []string{"none"}, Hosts: hosts}
+				trust.set(config)
+				eng, err := gpurun.Open(cmd.Context(), config)
 				if err != nil {
 					return err
 				}
@@ -53,7 +55,7 @@ exact, which means the same to the last bit as on every other exact device.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	flags.StringSliceVar(&hosts, "hosts", nil, "list the devices of these hosts too")
-	flags.StringVar(&key, "key", "", "the file of the key that the hosts have too, from 'gpurun keygen'")
+	trust.add(cmd)
 	return cmd
 }
 

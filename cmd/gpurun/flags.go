@@ -18,7 +18,7 @@ type jobFlags struct {
 	device []string
 	hosts  []string
 	listen string
-	key    string
+	trust  trustFlags
 	wait   time.Duration
 	memory byteCount
 	tiles  tileCount
@@ -32,7 +32,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
 	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port, separated by commas")
 	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
-	flags.StringVar(&f.key, "key", "", "the file of the key that the hosts have too, from 'gpurun keygen'")
+	f.trust.add(cmd)
 	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
@@ -44,10 +44,12 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{
+	config := &gpurun.Config{
 		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles),
-		Hosts: f.hosts, Listen: f.listen, KeyFile: f.key, Wait: f.wait,
+		Hosts: f.hosts, Listen: f.listen, Wait: f.wait,
 	}
+	f.trust.set(config)
+	return config
 }
 
 // createTrace makes the file for the trace, or returns nil where none is wanted.

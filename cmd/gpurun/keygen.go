@@ -17,7 +17,8 @@ func keygenCommand() *cobra.Command {
 
 Whoever has the key can compute on the hosts that have it. Copy the file to each
 machine, readable by its user alone. Another key and a restart lock out whoever
-had the old one.`,
+had the old one. With your own certificates there is no need of a key: see --tls-cert
+of the other commands.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output == "" {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/testca"
 	"github.com/gpurun/gpurun/internal/testenv"
 )
 
@@ -56,10 +57,32 @@ func TestScripts(t *testing.T) {
 			return hasOpenCL(t), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"npyshape": checkNPY,
+			"certificates": makeCertificates(t),
+			"npyshape":     checkNPY,
 		},
 		RequireExplicitExec: true,
 	})
+}
+
+// makeCertificates returns a command of scripts. It makes a folder with an
+// authority, ca.pem, and with its certificates for localhost and 127.0.0.1:
+// cert.pem with key.pem, and expired.pem with expired.key.
+func makeCertificates(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: certificates FOLDER")
+		}
+		dir := ts.MkAbs(args[0])
+		ts.Check(os.Mkdir(dir, 0o755))
+		a := testca.New(t)
+		cert, key := a.Sign(nil)
+		expired, expiredKey := a.Sign(testca.Expired)
+		for from, to := range map[string]string{
+			a.File: "ca.pem", cert: "cert.pem", key: "key.pem", expired: "expired.pem", expiredKey: "expired.key",
+		} {
+			ts.Check(os.Rename(from, filepath.Join(dir, to)))
+		}
+	}
 }
 
 // hasOpenCL reports whether this machine has an OpenCL device; where it must

@@ -20,7 +20,7 @@ func workerCommand() *cobra.Command {
 		join   string
 		device []string
 		memory byteCount
-		key    string
+		trust  trustFlags
 		quiet  bool
 	)
 	cmd := &cobra.Command{
@@ -30,39 +30,24 @@ func workerCommand() *cobra.Command {
 --hosts, or for the one that it joins, which was started with --listen.
 
 It runs until it is interrupted. SIGTERM lets it finish the tiles that it has.
-Without --key only addresses of this machine are served.`,
+Without --key, or your own certificates (--tls-cert, --tls-key and --tls-ca), only
+addresses of this machine are served.`,
 		Example: `  gpurun keygen -o cluster.key
   gpurun worker --listen :9473 --key cluster.key
   gpurun mandel --hosts gpu1:9473,gpu2:9473 --key cluster.key     # elsewhere
 
   gpurun mandel --listen :9473 --wait 1m --key cluster.key        # or the other way round
-  gpurun worker --join head:9473 --key cluster.key`,
+  gpurun worker --join head:9473 --key cluster.key
+
+  gpurun worker --listen :9473 --tls-cert gpu1.pem --tls-key gpu1.key --tls-ca ca.pem`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (listen == "") == (join == "") {
 				return usagef("say either where to listen, such as --listen 127.0.0.1:9473, or whom to join, such as --join head:9473")
 			}
-			say := func(format string, args ...any) {
-				if !quiet {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
-				}
-			}
-			config := &gpurun.Config{Devices: device, Memory: int64(memory), KeyFile: key, Listen: listen}
-			w, err := gpurun.OpenWorker(cmd.Context(), config, say)
-			if err != nil {
-				return err
-			}
-			drainOnTerm(cmd.Context(), w)
-			var ids []string
-			for _, d := range w.Devices() {
-				ids = append(ids, d.ID)
-			}
-			if join != "" {
-				say("joining %s with %s", join, strings.Join(ids, ", "))
-				return w.Join(cmd.Context(), join)
-			}
-			say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
-			return w.Serve(cmd.Context())
+			config := &gpurun.Config{Devices: device, Memory: int64(memory), Listen: listen}
+			trust.set(config)
+			return work(cmd, config, join, quiet)
 		},
 	}
 	flags := cmd.Flags()
@@ -70,10 +55,34 @@ Without --key only addresses of this machine are served.`,
 	flags.StringVar(&join, "join", "", "the address of the coordinator to join, which listens there: host:port or unix:/path")
 	flags.StringSliceVar(&device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
 	flags.Var(&memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
-	flags.StringVar(&key, "key", "", "the file of the key from 'gpurun keygen'")
+	trust.add(cmd)
 	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors")
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
 	return cmd
+}
+
+// work runs a worker that listens where config says, or else joins join.
+func work(cmd *cobra.Command, config *gpurun.Config, join string, quiet bool) error {
+	say := func(format string, args ...any) {
+		if !quiet {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+		}
+	}
+	w, err := gpurun.OpenWorker(cmd.Context(), config, say)
+	if err != nil {
+		return err
+	}
+	drainOnTerm(cmd.Context(), w)
+	var ids []string
+	for _, d := range w.Devices() {
+		ids = append(ids, d.ID)
+	}
+	if join != "" {
+		say("joining %s with %s", join, strings.Join(ids, ", "))
+		return w.Join(cmd.Context(), join)
+	}
+	say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
+	return w.Serve(cmd.Context())
 }
 
 // drainOnTerm makes SIGTERM let w finish its tiles.
