@@ -38,7 +38,7 @@ const midway = 50 * time.Millisecond
 // TestCluster runs the command on several hosts, whose network, processes and
 // keys fail in the ways that they do.
 func TestCluster(t *testing.T) {
-	lab.New(t, 0) // where there can be no lab, nothing needs to be built
+	lab.New(t, 1) // where there can be no lab, nothing needs to be built
 	p := buildProgram(t)
 	for _, test := range []struct {
 		name string
@@ -191,14 +191,15 @@ func testThree(t *testing.T, p *program) {
 	}
 }
 
-// testSlowLines puts delays between the hosts, of which one has a thin line
-// besides.
+// testSlowLines has one line that loses packets, a thin one, and one that is
+// long and uneven.
 func testSlowLines(t *testing.T, p *program) {
 	l := lab.New(t, 4)
-	p.workers(t, l, 2)
-	far := l.Host(3).Relay(t, l.Host(3).IP, listens(l.Host(1)), lab.Line{Delay: 40 * time.Millisecond, Jitter: 20 * time.Millisecond})
-	thin := l.Host(3).Relay(t, l.Host(3).IP, listens(l.Host(2)), lab.Line{Delay: 5 * time.Millisecond, Rate: 200 << 10})
-	if r := p.job(t, l.Host(0), "--hosts", far.Addr+","+thin.Addr).finish(t); len(r.Devices) != 2 {
+	_, addrs := p.workers(t, l, 3)
+	l.Host(1).SetLine(lab.Line{Delay: 5 * time.Millisecond, Loss: 0.01})
+	l.Host(2).SetLine(lab.Line{Rate: 100e6 / 8})
+	l.Host(3).SetLine(lab.Line{Delay: 40 * time.Millisecond, Jitter: 20 * time.Millisecond})
+	if r := p.job(t, l.Host(0), "--hosts", addrs).finish(t); len(r.Devices) != 3 {
 		t.Errorf("the devices are %+v", r.Devices)
 	}
 }
@@ -375,7 +376,7 @@ func testNoKey(t *testing.T, p *program) {
 func testCapture(t *testing.T, p *program) {
 	l := lab.New(t, 3)
 	p.workers(t, l, 1)
-	r := l.Host(2).Relay(t, l.Host(2).IP, listens(l.Host(1)), lab.Line{})
+	r := l.Host(2).Relay(t, l.Host(2).IP, listens(l.Host(1)))
 	p.job(t, l.Host(0), "--hosts", r.Addr).finish(t)
 	var all []byte
 	for i, passed := range r.Passed() {
@@ -398,7 +399,7 @@ func testCapture(t *testing.T, p *program) {
 
 	const loopback = "127.0.0.1"
 	p.start(t, l.Host(0), "worker", "--listen", loopback+":9473", "--device", "cpu").WaitFor("listening at")
-	plain := l.Host(0).Relay(t, loopback, loopback+":9473", lab.Line{})
+	plain := l.Host(0).Relay(t, loopback, loopback+":9473")
 	c := p.start(t, l.Host(0), "mandel", "--device", "none", "--size", "60x40", "--hosts", plain.Addr)
 	if code := c.Wait(); code != 0 {
 		t.Fatalf("without a key: exit code %d: %s", code, c.Said())

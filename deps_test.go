@@ -30,7 +30,8 @@ var imports = map[string][]string{
 	"internal/lab":       {"internal/testenv"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
-	"bench/*":            {".", "dist", "kernels", "tiler", "github.com/hashicorp/yamux"},
+	"bench/*":            {".", "bench/internal/pretend", "dist", "kernels", "tiler", "github.com/hashicorp/yamux"},
+	"bench/internal/*":   {".", "kernels", "tiler"},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
 	"examples/*":         {"."},
 }

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Package lab gives tests several hosts on one machine: network namespaces on a
-// bridge. Only tests import it.
+// Package lab gives tests several hosts on one machine: network namespaces that
+// are plugged into a switch of this process, which can make their lines long,
+// thin and bad. Only tests import it.
 //
 // A namespace here has no name: it lives as long as this process has its file
 // open or a process is in it, and so do its interfaces. So nothing is left
@@ -13,10 +14,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -25,9 +29,15 @@ import (
 
 // Lab is a switch and the hosts that are plugged into it.
 type Lab struct {
-	t      testing.TB
-	bridge *os.File // the switch's namespace
-	hosts  []*Host
+	t       testing.TB
+	hosts   []*Host
+	serving sync.WaitGroup // the goroutines of the switch
+
+	seed uint64 // of what is random on lines
+
+	mu     sync.RWMutex
+	cut    map[[2]*Host]bool // what the first sends to the second is lost
+	logged bool              // the seed has been
 }
 
 // Host is a machine as far as the network is concerned: with its own addresses,
@@ -37,12 +47,14 @@ type Host struct {
 	IP string
 
 	lab       *Lab
-	port      string // its port of the switch
 	namespace *os.File
+	tap       *os.File // the switch's end of the host's interface
+	up, down  *wire    // to the switch, and from it
 }
 
-// New returns a lab of n hosts, which lasts until t ends. Where there can be
-// none, it skips t, or fails it where GPURUN_REQUIRE names netns.
+// New returns a lab of n hosts, which lasts until t ends. All its lines are the
+// zero Line. Where there can be no lab it skips t, or fails it where
+// GPURUN_REQUIRE names what is missing, netns or tun.
 func New(t testing.TB, n int) *Lab {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -51,52 +63,68 @@ func New(t testing.TB, n int) *Lab {
 	if _, err := exec.LookPath("ip"); err != nil {
 		testenv.Missing(t, "netns", "hosts as network namespaces take the command ip, of iproute2")
 	}
-	l := &Lab{t: t}
-	t.Cleanup(func() {
-		for _, h := range l.hosts {
-			h.namespace.Close()
-		}
-		if l.bridge != nil {
-			l.bridge.Close()
-		}
-	})
-	var err error
-	if l.bridge, err = newNamespace(); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL) {
-		testenv.Missing(t, "netns", "a network namespace cannot be made: "+err.Error())
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	// A bridge that learns at once: without it the first second is silent.
-	if err := runIP(l.bridge, "link", "add", "br0", "type", "bridge", "forward_delay", "0", "stp_state", "0"); err != nil {
-		testenv.Missing(t, "netns", "a bridge cannot be made: "+err.Error())
-	}
-	l.must("link", "set", "br0", "up")
+	l := &Lab{t: t, seed: rand.Uint64(), cut: map[[2]*Host]bool{}}
+	t.Cleanup(l.close)
 	for i := range n {
-		l.addHost(i + 1)
+		l.addHost(i+1, n)
+	}
+	for _, h := range l.hosts {
+		l.serving.Go(h.listen)
 	}
 	return l
 }
 
-// addHost plugs in host number i.
-func (l *Lab) addHost(i int) {
+// addHost plugs in host number i of n.
+func (l *Lab) addHost(i, n int) {
 	l.t.Helper()
-	namespace, err := newNamespace()
+	h := &Host{lab: l, IP: address(i)}
+	l.hosts = append(l.hosts, h)
+	var err error
+	if h.namespace, err = newNamespace(); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL) {
+		testenv.Missing(l.t, "netns", "a network namespace cannot be made: "+err.Error())
+	} else if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := h.Do(func() (err error) { h.tap, err = openTap("eth0"); return err }); err != nil {
+		testenv.Missing(l.t, "tun", "the switch cannot have an interface of a host: "+err.Error())
+	}
+	random := func(direction uint64) *rand.Rand { return rand.New(rand.NewPCG(l.seed, uint64(2*i)+direction)) }
+	h.up, err = l.newWire(func(f *frame) { l.forward(h, f) }, random(0))
+	if err == nil {
+		h.down, err = l.newWire(h.deliver, random(1))
+	}
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	h := &Host{lab: l, IP: fmt.Sprintf("10.79.0.%d", i), port: "p" + strconv.Itoa(i), namespace: namespace}
-	l.hosts = append(l.hosts, h)
-	// The path is this process's: ip is another.
-	peer := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), namespace.Fd())
-	l.must("link", "add", h.port, "type", "veth", "peer", "name", "eth0", "netns", peer)
-	l.must("link", "set", h.port, "master", "br0", "up")
-	for _, args := range [][]string{
-		{"link", "set", "lo", "up"},
-		{"addr", "add", h.IP + "/24", "dev", "eth0"},
-		{"link", "set", "eth0", "up"},
-	} {
-		if err := runIP(h.namespace, args...); err != nil {
-			l.t.Fatal(err)
+	// The hosts know each other's hardware addresses: on a line with losses to ask
+	// for one can take a second, which no network of several machines would.
+	setup := fmt.Sprintf("link set lo up\nlink set eth0 address %s up\naddr add %s/24 dev eth0\n", hardware(i), h.IP)
+	for k := 1; k <= n; k++ {
+		if k != i {
+			setup += fmt.Sprintf("neigh add %s lladdr %s dev eth0 nud permanent\n", address(k), hardware(k))
+		}
+	}
+	if err := runIP(h.namespace, strings.NewReader(setup), "-batch", "-"); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// close unplugs all hosts and ends the switch.
+func (l *Lab) close() {
+	for _, h := range l.hosts {
+		for _, w := range []*wire{h.up, h.down} {
+			if w != nil {
+				w.close()
+			}
+		}
+		if h.tap != nil {
+			h.tap.Close()
+		}
+	}
+	l.serving.Wait()
+	for _, h := range l.hosts {
+		if h.namespace != nil {
+			h.namespace.Close()
 		}
 	}
 }
@@ -104,24 +132,10 @@ func (l *Lab) addHost(i int) {
 // Host returns host number i, from 0.
 func (l *Lab) Host(i int) *Host { return l.hosts[i] }
 
-// Unplug pulls h's cable: what is sent to it or by it is lost, and connections
-// hear nothing of it.
-func (h *Host) Unplug() { h.lab.t.Helper(); h.lab.must("link", "set", h.port, "down") }
-
-// Plug undoes Unplug.
-func (h *Host) Plug() { h.lab.t.Helper(); h.lab.must("link", "set", h.port, "up") }
-
-// must runs the command ip on the switch.
-func (l *Lab) must(args ...string) {
-	l.t.Helper()
-	if err := runIP(l.bridge, args...); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
 // runIP runs the command ip in a namespace.
-func runIP(namespace *os.File, args ...string) error {
+func runIP(namespace *os.File, stdin io.Reader, args ...string) error {
 	cmd := exec.Command("ip", args...)
+	cmd.Stdin = stdin
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := within(namespace, cmd.Start); err != nil {

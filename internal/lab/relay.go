@@ -4,36 +4,20 @@ package lab
 
 import (
 	"bytes"
-	"io"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
-// Line is how a relay's lines are. The zero value adds nothing.
-//
-// It shapes streams, not packets: both ends speak TCP with the relay, so that
-// acknowledgements, and with them TCP's own windows, know nothing of the delay,
-// and nothing is lost. What it shows is how a program fares whose answers take
-// long and come slowly.
-type Line struct {
-	Delay  time.Duration // each way
-	Jitter time.Duration // besides Delay, at most; nothing overtakes
-	Rate   int           // bytes a second each way; 0 is no limit
-}
-
 // Relay passes connections on to another address, and keeps all that goes
-// through.
+// through. Both ends speak TCP with the relay, not with each other.
 type Relay struct {
 	Addr string // at which it listens
 
 	listener net.Listener
 	target   string
 	host     *Host
-	line     Line
 	serving  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -44,9 +28,9 @@ type Relay struct {
 
 // Relay has h listen at ip, an address of its own, and pass connections on to
 // target until t ends.
-func (h *Host) Relay(t testing.TB, ip, target string, line Line) *Relay {
+func (h *Host) Relay(t testing.TB, ip, target string) *Relay {
 	t.Helper()
-	r := &Relay{target: target, host: h, line: line}
+	r := &Relay{target: target, host: h}
 	err := h.Do(func() (err error) {
 		r.listener, err = net.Listen("tcp", net.JoinHostPort(ip, "0"))
 		return err
@@ -109,56 +93,21 @@ func (r *Relay) accept() {
 	}
 }
 
-// chunk is what was read at once, and when it may be written.
-type chunk struct {
-	data []byte
-	due  time.Time
-}
-
 // carry carries bytes from one connection to another, until either is closed.
 func (r *Relay) carry(to, from net.Conn, passed *bytes.Buffer) {
-	// What is under way: without room for it the delay would limit the rate.
-	line := make(chan chunk, 1024)
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		defer to.Close()
-		for c := range line {
-			time.Sleep(time.Until(c.due))
-			if _, err := to.Write(c.data); err != nil {
-				from.Close()
-				break
-			}
-		}
-		for range line { // the reader must not hang
-		}
-	})
-	defer writing.Wait()
-	defer close(line)
-	var free, last time.Time // when the line has room again, and the last byte is due
+	defer to.Close()
+	data := make([]byte, 16<<10)
 	for {
-		data := make([]byte, 16<<10)
 		n, err := from.Read(data)
-		if err != nil && err != io.EOF || n == 0 {
-			return
-		}
 		r.mu.Lock()
 		passed.Write(data[:n])
 		r.mu.Unlock()
-		now := time.Now()
-		if free.Before(now) {
-			free = now
+		if err == nil {
+			_, err = to.Write(data[:n])
 		}
-		if r.line.Rate > 0 {
-			free = free.Add(time.Duration(n) * time.Second / time.Duration(r.line.Rate))
+		if err != nil {
+			from.Close()
+			return
 		}
-		due := free.Add(r.line.Delay)
-		if r.line.Jitter > 0 {
-			due = due.Add(rand.N(r.line.Jitter))
-		}
-		if due.Before(last) {
-			due = last
-		}
-		last = due
-		line <- chunk{data[:n], due}
 	}
 }
