@@ -11,7 +11,7 @@ import "time"
 // spareBytes is what the results of spare pullers may take together: more fill
 // the memory of both sides, and bring nothing, since results of this size keep a
 // connection busy by themselves.
-const spareBytes = 4 << 20
+const spareBytes = 1 << 20
 
 // depth returns how many tiles p's device should have at a time: for each slot
 // one, and as many as it computes in the time that p's tiles spent on the way.

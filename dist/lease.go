@@ -238,7 +238,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	err := q.put(l, r)
 
 	q.mu.Lock()
-	p.overhead = (p.overhead + max(0, time.Since(l.start)-computing-waited)) / 2
+	p.noteOverhead(time.Since(l.start) - computing - waited)
 	p.tile = (p.tile + computing) / 2
 	if err != nil {
 		q.end(fmt.Errorf("storing the result of tile %v: %w", l.tile, err))

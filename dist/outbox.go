@@ -195,6 +195,9 @@ func (s *session) writeOne(b *outbox, o outgoing) error {
 			}
 		}
 	}
+	if o.typ != typePing && s.roundTrip >= followed {
+		s.spoke.Store(true)
+	}
 	if o.written != nil {
 		o.written()
 	}

@@ -14,6 +14,10 @@ const (
 	// keeps the overhead below a tenth.
 	overheadGrain = 10
 
+	// overheadDrift: the overhead is found to be larger by that part of the
+	// difference, and at once to be smaller.
+	overheadDrift = 16
+
 	// ceiling is the longest: what is lost with a device, and how long a
 	// device that has become slow goes unnoticed, stay small.
 	ceiling = time.Second
@@ -78,6 +82,18 @@ func (r *rate) predict(cost float64) time.Duration {
 // duration converts seconds, of any size, leaving room for sums.
 func duration(seconds float64) time.Duration {
 	return time.Duration(min(seconds*1e9, math.MaxInt64/16))
+}
+
+// noteOverhead takes in what a tile took besides computing. The part that all
+// tiles have is looked for, which the quickest show: others are larger, and
+// their results take longer on the way, or something got lost there.
+func (p *puller) noteOverhead(took time.Duration) {
+	took = max(took, 0)
+	if p.overhead == 0 || took < p.overhead {
+		p.overhead = took
+	} else {
+		p.overhead += (took - p.overhead) / overheadDrift
+	}
 }
 
 // grain returns the shortest time worth a tile for p.

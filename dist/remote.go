@@ -257,9 +257,10 @@ type remoteDevice struct {
 
 func (d *remoteDevice) ID() string { return d.host.addr + "/" + d.info.ID }
 
-// prefetched is how many tiles a device of a host gets beyond its slots, so
-// that the next is there when one is done.
-const prefetched = 1
+// prefetched is how many tiles a device of a host gets beyond its slots: the
+// next, which is there when one is done, and one while the result of that is on
+// the way.
+const prefetched = 2
 
 // deepest bounds how many tiles a device of a host has at a time where they are
 // so small that a round trip takes longer.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -28,6 +29,12 @@ type session struct {
 	outBulk       *outbox
 	compression   compression
 
+	roundTrip time.Duration
+
+	// spoke is set when a message has been sent that may have been the last for
+	// a while. See follow.
+	spoke atomic.Bool
+
 	// heard moves with all that comes from the peer, and bulkIn with the bulk
 	// data of a frame that has begun to come.
 	heard, bulkIn watch
@@ -42,6 +49,9 @@ const (
 	// send nothing before it counts as gone, or leave what is sent to it unread.
 	heartbeat = 2 * time.Second
 	silence   = 10 * time.Second
+
+	// followed is the shortest round trip for which follow is worth its packets.
+	followed = time.Millisecond
 
 	// leastWindow and mostWindow bound how much a peer may send on a stream
 	// before it is read, and windowRate × the round trip is what it is in
@@ -92,15 +102,14 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	deadline := time.Now().Add(handshakeLimit)
 	err := conn.SetDeadline(deadline)
-	var roundTrip time.Duration
 	if err == nil {
-		s.peer, roundTrip, err = greet(conn, dialler, hello)
+		s.peer, s.roundTrip, err = greet(conn, dialler, hello)
 	}
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
 	}
 	if err == nil {
-		err = s.openStreams(conn, dialler, windowFor(roundTrip), deadline)
+		err = s.openStreams(conn, dialler, windowFor(s.roundTrip), deadline)
 	}
 	if err != nil {
 		conn.Close()
@@ -117,6 +126,9 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 	s.loops.Go(func() { s.write(s.outControl) })
 	s.loops.Go(func() { s.write(s.outBulk) })
 	s.loops.Go(s.beat)
+	if s.roundTrip >= followed {
+		s.loops.Go(s.follow)
+	}
 	return s, nil
 }
 
@@ -164,6 +176,26 @@ func (s *session) beat() {
 			s.end(fmt.Errorf("read from %s: nothing was heard for %v", s.peer.Name, silence))
 		case s.outControl.moves.stalled(looks), s.outBulk.moves.stalled(looks):
 			s.end(fmt.Errorf("write to %s: nothing was taken for %v", s.peer.Name, silence))
+		}
+	}
+}
+
+// follow sends a ping a round trip after the last message. Where that was a lone
+// packet and got lost, TCP would otherwise take 200 ms and two round trips to
+// look for it, since nothing comes back that tells of a gap (RFC 8985, section
+// 7.2, with the peer's delayed acknowledgement allowed for): and a lost lease is
+// a device that waits.
+func (s *session) follow() {
+	ticker := time.NewTicker(s.roundTrip)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.spoke.Swap(false) {
+			s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
 		}
 	}
 }
