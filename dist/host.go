@@ -143,6 +143,9 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 		hello.Devices = append(hello.Devices, d.info)
 	}
 	s, err := begin(ctx, conn, trust, dialled, hello)
+	if errors.Is(err, errPeerLeft) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

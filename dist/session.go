@@ -151,6 +151,9 @@ func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadli
 		} else {
 			*stream, err = s.mux.AcceptStreamWithContext(ctx)
 		}
+		if errors.Is(err, yamux.ErrSessionShutdown) {
+			return errPeerLeft // it only wanted to know who is there
+		}
 		if err != nil {
 			return fmt.Errorf("open a stream: %w", err)
 		}
