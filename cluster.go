@@ -126,13 +126,7 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 
 // accept takes the hosts that join, until c is closed.
 func (c *cluster) accept() {
-	stop := context.AfterFunc(c.ctx, func() { c.listener.Close() })
-	defer stop()
-	for {
-		conn, err := c.listener.Accept()
-		if err != nil {
-			return
-		}
+	_ = dist.AcceptEach(c.ctx, c.listener, func(conn net.Conn) { // until c.ctx is done
 		c.sessions.Go(func() {
 			// A stranger's error is nobody's concern: the host says it there.
 			if h, err := dist.Accept(c.ctx, conn, c.name, c.trust); err == nil {
@@ -140,7 +134,7 @@ func (c *cluster) accept() {
 				c.hold(h)
 			}
 		})
-	}
+	})
 }
 
 // hold waits until the session with h ends, and returns why it did.

@@ -106,12 +106,12 @@ func (c *compression) compress(o outgoing) outgoing {
 		compressors.Put(z)
 		return o
 	}
-	if o.written != nil {
-		o.written()
+	if o.free != nil {
+		o.free()
 	}
 	m := o.message.(resultMessage)
 	m.Encoding = encodedZstd
-	return outgoing{typ: o.typ, message: m, planes: [][]byte{z.out}, written: func() { compressors.Put(z) }}
+	return outgoing{typ: o.typ, message: m, planes: [][]byte{z.out}, free: func() { compressors.Put(z) }, sent: o.sent}
 }
 
 // note takes in that the compressor made out bytes of in, and how long it took.

@@ -28,7 +28,7 @@ func TestCompressedResults(t *testing.T) {
 		planes := planesOf(n, rng)
 		wrote := 0
 		var c compression
-		o := c.compress(outgoing{typ: typeResult, message: resultMessage{Lease: 7}, planes: planes, written: func() { wrote++ }})
+		o := c.compress(outgoing{typ: typeResult, message: resultMessage{Lease: 7}, planes: planes, free: func() { wrote++ }})
 		if n < 1000 {
 			if m := o.message.(resultMessage); m.Encoding != encodedRaw || !slices.EqualFunc(o.planes, planes, bytes.Equal) || wrote != 0 {
 				t.Errorf("%d bytes were made larger", n)
@@ -57,7 +57,7 @@ func TestCompressedResults(t *testing.T) {
 		if err := decompress(bytes.NewReader(data[:len(data)-1]), got); err == nil {
 			t.Error("a frame cut short was taken")
 		}
-		o.written()
+		o.free()
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 // frame and its body one after the other; here they go together. It reads
 // little at a time; here more is read at once.
 //
+// It also looks at the frames that come, and lets through what a session has:
+// data for its two streams, of at most a window. With others a peer could make
+// yamux take memory and start goroutines without end.
+//
 // As yamux has it, one goroutine writes and one reads.
 type muxConn struct {
 	net.Conn
@@ -17,6 +21,10 @@ type muxConn struct {
 	joined []byte // memory for header and body
 	ahead  []byte // has been read and not asked for yet
 	memory []byte // of ahead
+
+	window uint32
+	next   []byte // what has come of the header of the next frame
+	body   uint32 // bytes that are still to come of a frame
 }
 
 const (
@@ -29,13 +37,20 @@ const (
 
 	// muxHeader is the length of a yamux header: version, type, two bytes of
 	// flags, four of the stream and four of the length.
-	muxHeader   = 12
-	muxTypeData = 0
+	muxHeader = 12
+
+	// The types of yamux's frames.
+	muxTypeData, muxTypeWindow, muxTypeGoAway = 0, 1, 3
+
+	// The streams of a session, as the dialler numbers them.
+	muxControl, muxBulk = 1, 3
 )
 
-func newMuxConn(conn net.Conn) *muxConn {
+// newMuxConn returns conn as yamux uses it, with a window of so many bytes.
+func newMuxConn(conn net.Conn, window uint32) *muxConn {
 	return &muxConn{
 		Conn: conn, header: make([]byte, 0, muxHeader), joined: make([]byte, 0, joinedBytes), memory: make([]byte, readAhead),
+		window: window, next: make([]byte, 0, muxHeader),
 	}
 }
 
@@ -80,9 +95,16 @@ func gathers(conn net.Conn) bool {
 func (c *muxConn) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
 		if len(p) >= len(c.memory) {
-			return c.Conn.Read(p)
+			n, err := c.Conn.Read(p)
+			if err == nil {
+				err = c.inspect(p[:n])
+			}
+			return n, err
 		}
 		n, err := c.Conn.Read(c.memory)
+		if err == nil {
+			err = c.inspect(c.memory[:n])
+		}
 		if err != nil {
 			return 0, err // what came with it is of no use to a session that ends
 		}
@@ -91,4 +113,32 @@ func (c *muxConn) Read(p []byte) (int, error) {
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
 	return n, nil
+}
+
+// inspect returns an error if p, which has come next, has a frame that no
+// session has.
+func (c *muxConn) inspect(p []byte) error {
+	for len(p) > 0 {
+		if skip := min(uint32(len(p)), c.body); skip > 0 {
+			p, c.body = p[skip:], c.body-skip
+			continue
+		}
+		n := min(len(p), muxHeader-len(c.next))
+		c.next, p = append(c.next, p[:n]...), p[n:]
+		if len(c.next) < muxHeader {
+			return nil
+		}
+		typ, stream, length := c.next[1], binary.BigEndian.Uint32(c.next[4:]), binary.BigEndian.Uint32(c.next[8:])
+		c.next = c.next[:0]
+		ours := stream == muxControl || stream == muxBulk
+		switch {
+		case typ == muxTypeData && ours && length <= c.window:
+			c.body = length
+		case typ == muxTypeWindow && ours && length <= mostWindow:
+		case typ == muxTypeGoAway && stream == 0:
+		default:
+			return protocolError("a frame of type %d for stream %d, of %d", typ, stream, length)
+		}
+	}
+	return nil
 }

@@ -3,9 +3,11 @@ package dist
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 )
 
@@ -25,9 +27,9 @@ func TestMuxConn(t *testing.T) {
 			var want bytes.Buffer
 			go func() {
 				defer near.Close()
-				w := newMuxConn(out)
+				w := newMuxConn(out, mostWindow)
 				for range 300 {
-					for _, p := range muxFrame(rng) {
+					for _, p := range yamuxFrame(rng) {
 						want.Write(p)
 						if n, err := w.Write(p); n != len(p) || err != nil {
 							t.Errorf("Write: %d of %d, %v", n, len(p), err)
@@ -37,7 +39,7 @@ func TestMuxConn(t *testing.T) {
 				}
 			}()
 			var got bytes.Buffer
-			r := newMuxConn(in)
+			r := newMuxConn(in, mostWindow)
 			sizes := rand.New(rand.NewPCG(seed, 5))
 			for {
 				p := make([]byte, 1+sizes.IntN(1<<sizes.IntN(18)))
@@ -57,11 +59,12 @@ func TestMuxConn(t *testing.T) {
 	}
 }
 
-// muxFrame returns the writes by which yamux writes a frame: of data, or a
+// yamuxFrame returns the writes by which yamux writes a frame: of data, or a
 // header alone.
-func muxFrame(rng *rand.Rand) [][]byte {
+func yamuxFrame(rng *rand.Rand) [][]byte {
 	header := make([]byte, muxHeader)
-	header[1] = byte(rng.IntN(4))
+	header[1] = [...]byte{muxTypeData, muxTypeWindow}[rng.IntN(2)]
+	header[7] = [...]byte{muxControl, muxBulk}[rng.IntN(2)]
 	n := rng.IntN(1 << rng.IntN(19))
 	binary.BigEndian.PutUint32(header[8:], uint32(n))
 	if header[1] != muxTypeData || n == 0 {
@@ -78,7 +81,7 @@ func muxFrame(rng *rand.Rand) [][]byte {
 func TestMuxConnJoins(t *testing.T) {
 	for _, n := range []int{1, 1000, joinedBytes - muxHeader} {
 		var log writeLog
-		c := newMuxConn(&log)
+		c := newMuxConn(&log, mostWindow)
 		header := make([]byte, muxHeader)
 		binary.BigEndian.PutUint32(header[8:], uint32(n))
 		c.Write(header)
@@ -98,4 +101,44 @@ type writeLog struct {
 func (l *writeLog) Write(p []byte) (int, error) {
 	l.sizes = append(l.sizes, len(p))
 	return len(p), nil
+}
+
+// TestMuxConnRefuses checks that frames end the connection which no session has,
+// however they come in.
+func TestMuxConnRefuses(t *testing.T) {
+	const window = 1 << 20
+	frame := func(typ byte, stream, length uint32) []byte {
+		b := binary.BigEndian.AppendUint32([]byte{0, typ, 0, 0}, stream)
+		return binary.BigEndian.AppendUint32(b, length)
+	}
+	fine := slices.Concat(frame(muxTypeData, muxControl, 5), []byte("hello"), frame(muxTypeWindow, muxBulk, mostWindow),
+		frame(muxTypeData, muxBulk, 0), frame(muxTypeGoAway, 0, 0))
+	for name, test := range map[string]struct {
+		then []byte
+		ends bool
+	}{
+		"nothing":               {nil, false},
+		"a ping":                {frame(2, 0, 1), true},
+		"another stream":        {frame(muxTypeWindow, 5, 0), true},
+		"more than a window":    {frame(muxTypeData, muxBulk, window+1), true},
+		"a window":              {frame(muxTypeData, muxBulk, window), false},
+		"a window beyond all":   {frame(muxTypeWindow, muxBulk, 1<<31), true},
+		"a type that is no one": {frame(4, 0, 0), true},
+	} {
+		for _, size := range []int{1, 7, 4096, readAhead + 1} {
+			near, far := tcpPair(t)
+			if _, err := far.Write(append(slices.Clone(fine), test.then...)); err != nil {
+				t.Fatal(err)
+			}
+			far.Close()
+			c := newMuxConn(near, window)
+			var err error
+			for p := make([]byte, size); err == nil; {
+				_, err = c.Read(p)
+			}
+			if errors.Is(err, ErrProtocol) != test.ends || !test.ends && err != io.EOF {
+				t.Errorf("%s, read %d at a time: %v", name, size, err)
+			}
+		}
+	}
 }

@@ -85,7 +85,7 @@ func readHello(r io.Reader) (hello helloMessage, err error) {
 	if err := readPreamble(r); err != nil {
 		return hello, err
 	}
-	f, err := readFrame(r)
+	f, err := readFrameIn(r, nil, maxMessage)
 	if err != nil {
 		return hello, fmt.Errorf("read the hello: %w", err)
 	}
@@ -94,6 +94,16 @@ func readHello(r io.Reader) (hello helloMessage, err error) {
 	}
 	if err := f.decode(&hello); err != nil {
 		return hello, err
+	}
+	if len(hello.Devices) > maxDevices {
+		return hello, protocolError("a host of %d devices", len(hello.Devices))
+	}
+	hello.Name = printable(hello.Name)
+	for i := range hello.Devices {
+		d := &hello.Devices[i]
+		for _, text := range []*string{&d.ID, &d.Kind, &d.Name, &d.Driver, &d.F32, &d.F64} {
+			*text = printable(*text)
+		}
 	}
 	if hello.Kernels != kernels.Version {
 		return hello, protocolError("%s has kernels of version %d and this has version %d: run the same gpurun on both", hello.Name, hello.Kernels, kernels.Version)

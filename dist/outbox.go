@@ -14,7 +14,10 @@ type outgoing struct {
 	typ     messageType
 	message any
 	planes  [][]byte // bulk data
-	written func()   // called when planes may be used again; nil without
+
+	// Not nil with planes: called when these may be used again, and when all has
+	// been written. Compressed planes are free before that.
+	free, sent func()
 }
 
 // outbox holds the messages that wait to be written to one stream, in the
@@ -80,7 +83,6 @@ func (b *outbox) take() []outgoing {
 func (b *outbox) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	clear(b.spare)
 	b.writing = false
 	if len(b.waiting) > 0 {
 		b.rouse()
@@ -164,7 +166,9 @@ func (s *session) writeTurn(b *outbox, first *outgoing) (err error) {
 	return nil
 }
 
+// writeEach writes the messages and forgets them.
 func (s *session) writeEach(b *outbox, batch []outgoing) error {
+	defer clear(batch)
 	for _, o := range batch {
 		if err := s.writeOne(b, o); err != nil {
 			return err
@@ -198,8 +202,11 @@ func (s *session) writeOne(b *outbox, o outgoing) error {
 	if o.typ != typePing && s.roundTrip >= followed {
 		s.spoke.Store(true)
 	}
-	if o.written != nil {
-		o.written()
+	if o.free != nil {
+		o.free()
+	}
+	if o.sent != nil {
+		o.sent()
 	}
 	return nil
 }

@@ -100,8 +100,8 @@ func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust 
 	for i, info := range s.peer.Devices {
 		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
 	}
-	s.loops.Go(func() { s.read(s.control, r.handle) })
-	s.loops.Go(func() { s.read(s.bulk, r.handle) })
+	s.loops.Go(func() { s.read(s.control, maxMessage, r.handle) })
+	s.loops.Go(func() { s.read(s.bulk, maxMessage, r.handle) })
 	return r, nil
 }
 
@@ -172,9 +172,9 @@ func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 		if err := f.decode(&m); err != nil {
 			return err
 		}
-		err := errors.New(m.Error)
+		err := errors.New(printableLines(m.Error))
 		if m.Lost {
-			err = fmt.Errorf("%w: %s", ErrLost, m.Error)
+			err = fmt.Errorf("%w: %w", ErrLost, err)
 		}
 		r.answer(m.Lease, reply{err: err})
 		return nil
@@ -196,6 +196,7 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 	r.mu.Unlock()
 	if !ok {
 		_, err := io.CopyN(io.Discard, bulk, size)
+		r.answer(m.Lease, reply{})
 		return err
 	}
 	due := int64(kernels.ResultBytes(w.runner.job, w.tile))
@@ -295,7 +296,7 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	case m := <-began:
 		if m.Error != "" {
 			r.Close()
-			return nil, errors.New(m.Error)
+			return nil, errors.New(printableLines(m.Error))
 		}
 		return r, nil
 	case <-ctx.Done():
@@ -343,6 +344,9 @@ func (r *remoteRunner) takeBack(b *buffer) { r.buffers.Put(b) }
 
 func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()) (*buffer, error) {
 	h := r.host
+	if bytes := kernels.ResultBytes(r.job, t); bytes > maxBulk {
+		return nil, fmt.Errorf("a tile of %d bytes, where hosts compute at most %d: cut the job into more tiles", bytes, maxBulk)
+	}
 	id := h.lastID.Add(1)
 	answered := make(chan reply, 1)
 	h.mu.Lock()
@@ -361,6 +365,7 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()
 	case <-ctx.Done():
 		h.mu.Lock()
 		delete(h.leases, id)
+		h.leaveIfDrained()
 		h.mu.Unlock()
 		h.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: id}})
 		return nil, ctx.Err()

@@ -138,9 +138,9 @@ func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadli
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	if dialler {
-		s.mux, err = yamux.Client(newMuxConn(conn), muxConfig(window))
+		s.mux, err = yamux.Client(newMuxConn(conn, window), muxConfig(window))
 	} else {
-		s.mux, err = yamux.Server(newMuxConn(conn), muxConfig(window))
+		s.mux, err = yamux.Server(newMuxConn(conn, window), muxConfig(window))
 	}
 	if err != nil {
 		return err
@@ -220,8 +220,9 @@ func (s *session) close(cause error) {
 }
 
 // read reads frames from stream and hands them to handle, which reads their
-// bulk data from r, until the session ends.
-func (s *session) read(stream net.Conn, handle func(f frame, r io.Reader) error) {
+// bulk data from r, until the session ends. largest bounds the message of a
+// begin.
+func (s *session) read(stream net.Conn, largest uint32, handle func(f frame, r io.Reader) error) {
 	in := &incoming{session: s, r: bufio.NewReaderSize(stream, 64<<10)}
 	if stream == s.bulk {
 		// What goes through the memory of the reader is copied once more.
@@ -229,7 +230,7 @@ func (s *session) read(stream net.Conn, handle func(f frame, r io.Reader) error)
 	}
 	memory := make([]byte, smallMessage) // the handlers keep nothing of a frame
 	for {
-		f, err := readFrameIn(in.r, memory)
+		f, err := readFrameIn(in.r, memory, largest)
 		if err == nil {
 			s.heard.move()
 			in.moves.begin()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -48,6 +49,9 @@ const (
 	// long axes, nothing else is long.
 	maxMessage = 64 << 10
 	maxBegin   = 32 << 20
+
+	// maxDevices bounds the devices of a host: each takes the axes of a job.
+	maxDevices = 64
 
 	// maxBulk bounds the bulk data of a frame, which only a result has.
 	maxBulk = 1 << 31
@@ -142,6 +146,20 @@ type failedMessage struct {
 	Error string `cbor:"3,keyasint"`
 }
 
+// printableLines is printable line by line, for errors: a compiler has much to
+// say.
+func printableLines(s string) string {
+	const most = 100
+	lines := strings.Split(strings.ReplaceAll(s, "\t", "    "), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	if len(lines) > most {
+		lines = append(lines[:most], "…")
+	}
+	return strings.Join(lines, "\n")
+}
+
 // Messages are decoded with bounds on everything that could grow.
 var (
 	decoding = must(cbor.DecOptions{
@@ -177,22 +195,27 @@ func appendFrame(b []byte, typ messageType, message any, bulk int64) ([]byte, er
 	case resultMessage:
 		b = m.appendTo(b)
 	default:
-		data, err := encoding.Marshal(message)
-		if err != nil {
+		var err error
+		if b, err = appendCBOR(b, message); err != nil {
 			return b[:at], fmt.Errorf("encode message %d: %w", typ, err)
 		}
-		b = append(b, data...)
 	}
 	binary.LittleEndian.PutUint32(b[at+4:], uint32(len(b)-at-frameHeader))
 	return b, nil
 }
 
+func appendCBOR(b []byte, message any) ([]byte, error) {
+	data, err := encoding.Marshal(message)
+	return append(b, data...), err
+}
+
 // readFrame reads a frame up to its bulk data. Nothing is allocated before its
 // length has been found to be in bounds.
-func readFrame(r io.Reader) (frame, error) { return readFrameIn(r, nil) }
+func readFrame(r io.Reader) (frame, error) { return readFrameIn(r, nil, maxBegin) }
 
-// readFrameIn is readFrame with memory for the message, which may be too small.
-func readFrameIn(r io.Reader, memory []byte) (frame, error) {
+// readFrameIn is readFrame with memory for the message, which may be too small,
+// and a bound for that of a begin.
+func readFrameIn(r io.Reader, memory []byte, largest uint32) (frame, error) {
 	if cap(memory) < frameHeader {
 		memory = make([]byte, frameHeader)
 	}
@@ -204,7 +227,7 @@ func readFrameIn(r io.Reader, memory []byte) (frame, error) {
 	length, bulk := binary.LittleEndian.Uint32(h[4:]), binary.LittleEndian.Uint64(h[8:])
 	limit := uint32(maxMessage)
 	if f.typ == typeBegin {
-		limit = maxBegin
+		limit = largest
 	}
 	switch {
 	case f.typ < typeHello || f.typ > typeProgress || h[1] != 0 || h[2] != 0 || h[3] != 0:
@@ -271,11 +294,14 @@ func encodeJob(job kernels.Job) ([]byte, error) {
 // be given without harm.
 func decodeJob(kernel string, spec []byte) (kernels.Job, error) {
 	if kernel != (*kernels.Mandelbrot)(nil).Kernel() {
-		return nil, protocolError("job of the unknown kernel %q", kernel)
+		return nil, protocolError("job of the unknown kernel %q", printable(kernel))
 	}
 	var s mandelbrotSpec
 	if err := decoding.Unmarshal(spec, &s); err != nil {
 		return nil, protocolError("job: %v", err)
+	}
+	if len(s.CX)%8 != 0 || len(s.CY)%8 != 0 {
+		return nil, protocolError("job: axes of %d and %d bytes, which are not whole numbers", len(s.CX), len(s.CY))
 	}
 	m := &kernels.Mandelbrot{
 		T: kernels.DType(s.Type), CX: floats(s.CX), CY: floats(s.CY), Julia: s.Julia, CRe: s.CRe, CIm: s.CIm,

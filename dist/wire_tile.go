@@ -11,6 +11,10 @@ import (
 // to the package.
 
 func (m leaseMessage) appendTo(b []byte) []byte {
+	if max(m.Lease, m.Job) > math.MaxInt64 {
+		b, _ = appendCBOR(b, m) // which fails for types that cannot be encoded
+		return b
+	}
 	return appendFields(b, int64(m.Lease), int64(m.Job), int64(m.X), int64(m.Y), int64(m.W), int64(m.H))
 }
 
@@ -24,6 +28,10 @@ func (m *leaseMessage) read(b []byte) bool {
 }
 
 func (m resultMessage) appendTo(b []byte) []byte {
+	if m.Lease > math.MaxInt64 {
+		b, _ = appendCBOR(b, m)
+		return b
+	}
 	return appendFields(b, int64(m.Lease), m.Busy, m.Waited, m.BytesIn, m.BytesOut, int64(m.Encoding))
 }
 

@@ -16,7 +16,9 @@ func (t Tile) Empty() bool { return t.W <= 0 || t.H <= 0 }
 
 // Contains reports whether every element of u is in t.
 func (t Tile) Contains(u Tile) bool {
-	return u.Empty() || u.X >= t.X && u.Y >= t.Y && u.X+u.W <= t.X+t.W && u.Y+u.H <= t.Y+t.H
+	// In such a way that no u makes it overflow.
+	return u.Empty() || u.X >= t.X && u.Y >= t.Y && u.W <= t.W && u.H <= t.H &&
+		u.X-t.X <= t.W-u.W && u.Y-t.Y <= t.H-u.H
 }
 
 // SplitX returns the first w columns of t and the rest.

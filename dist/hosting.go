@@ -1,0 +1,346 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// hosting is one coordinator that a host serves.
+type hosting struct {
+	host *Host
+	*session
+
+	unsent unsent
+	work   sync.WaitGroup
+
+	mu     sync.Mutex
+	jobs   map[uint64]*hostedJob
+	leases map[uint64]*hostedLease
+}
+
+// hostedJob is a job that a device of the host has begun.
+type hostedJob struct {
+	device *hostDevice
+	job    kernels.Job
+	ready  chan struct{} // closed when runner or err is set
+	runner kernels.Runner
+	err    error
+	cancel context.CancelFunc
+	ctx    context.Context
+	leases sync.WaitGroup
+
+	// todo hands leases to goroutines that have computed others before, and
+	// have the stack for it, and idle is how many of those wait.
+	todo chan *hostedLease
+	idle atomic.Int32
+
+	buffers sync.Pool // of *buffer: for results, until they have been written
+}
+
+// hostedLease is a lease that a host has to answer.
+type hostedLease struct {
+	id     uint64
+	tile   kernels.Tile
+	ctx    context.Context
+	cancel context.CancelFunc
+	moved  atomic.Bool // it has come some way since the coordinator was told
+}
+
+// The most that one coordinator may have on a host at a time, and the most
+// goroutines that wait for more leases of a job.
+const (
+	maxJobs   = 64
+	maxLeases = 4096
+	maxIdle   = deepest
+)
+
+func (c *hosting) run(ctx context.Context) error {
+	c.loops.Go(func() { c.read(c.control, maxBegin, c.handle) })
+	c.loops.Go(func() {
+		c.read(c.bulk, maxMessage, func(f frame, _ io.Reader) error {
+			return protocolError("message %d on the host's bulk stream", f.typ)
+		})
+	})
+	var cause error
+	draining := c.host.drain.Done()
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	for cause == nil {
+		select {
+		case <-ticker.C:
+			c.tellProgress()
+		case <-draining:
+			c.send(outgoing{typ: typeDrain, message: struct{}{}})
+			draining = nil
+		case <-ctx.Done():
+			cause = ctx.Err()
+		case <-c.ctx.Done():
+			cause = context.Cause(c.ctx)
+		}
+	}
+	c.end(cause)
+	c.mu.Lock()
+	for _, j := range c.jobs {
+		j.cancel()
+	}
+	c.mu.Unlock()
+	c.close(cause)
+	c.work.Wait()
+	if errors.Is(cause, errPeerLeft) || errors.Is(cause, io.EOF) {
+		return nil
+	}
+	return cause
+}
+
+// tellProgress says which leases have come some way since it did last.
+func (c *hosting) tellProgress() {
+	var m progressMessage
+	c.mu.Lock()
+	for id, l := range c.leases {
+		if l.moved.Swap(false) {
+			m.Leases = append(m.Leases, id)
+		}
+	}
+	c.mu.Unlock()
+	if len(m.Leases) > 0 {
+		c.send(outgoing{typ: typeProgress, message: m})
+	}
+}
+
+// handle acts on a message of the coordinator.
+func (c *hosting) handle(f frame, _ io.Reader) error {
+	switch f.typ {
+	case typePing:
+		return nil
+	case typeBegin:
+		var m beginMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return c.begin(m)
+	case typeEnd:
+		var m endMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		c.endJob(m.Job)
+		return nil
+	case typeLease:
+		var m leaseMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return c.lease(m)
+	case typeCancel:
+		var m cancelMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if l := c.leases[m.Lease]; l != nil {
+			l.cancel()
+		}
+		return nil
+	}
+	return protocolError("message %d from a coordinator", f.typ)
+}
+
+func (c *hosting) begin(m beginMessage) error {
+	if m.Device < 0 || m.Device >= len(c.host.devices) {
+		return protocolError("device %d of %d", m.Device, len(c.host.devices))
+	}
+	job, err := decodeJob(m.Kernel, m.Spec)
+	if err != nil {
+		return err
+	}
+	j := &hostedJob{device: &c.host.devices[m.Device], job: job, ready: make(chan struct{}), todo: make(chan *hostedLease)}
+	j.buffers.New = func() any { return new(buffer) }
+	j.ctx, j.cancel = context.WithCancel(c.ctx)
+	c.mu.Lock()
+	if c.jobs[m.Job] != nil || len(c.jobs) >= maxJobs {
+		c.mu.Unlock()
+		j.cancel()
+		return protocolError("job %d, beside %d", m.Job, len(c.jobs))
+	}
+	c.jobs[m.Job] = j
+	c.mu.Unlock()
+	c.work.Go(func() {
+		j.runner, j.err = j.device.Begin(j.ctx, job)
+		close(j.ready)
+		answer := beganMessage{Job: m.Job}
+		if j.err != nil {
+			answer.Error = j.err.Error()
+		}
+		c.send(outgoing{typ: typeBegan, message: answer})
+		<-j.ctx.Done()
+		c.awaitLeases(j)
+		if j.runner != nil {
+			if err := j.runner.Close(); err != nil {
+				c.host.log("device %s: close a job: %v", j.device.ID(), err)
+			}
+		}
+	})
+	return nil
+}
+
+// awaitLeases waits until all leases of j, whose context is done, are answered.
+func (c *hosting) awaitLeases(j *hostedJob) {
+	// Whoever has the lock may still be adding a lease; later nobody does.
+	c.mu.Lock()
+	leases := &j.leases
+	c.mu.Unlock()
+	leases.Wait()
+}
+
+func (c *hosting) endJob(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[id]; j != nil {
+		j.cancel()
+		delete(c.jobs, id)
+	}
+}
+
+func (c *hosting) lease(m leaseMessage) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := c.jobs[m.Job]
+	if j == nil || j.ctx.Err() != nil {
+		return nil // the job has just ended, and nobody waits for an answer
+	}
+	t := kernels.Tile{X: m.X, Y: m.Y, W: m.W, H: m.H}
+	switch {
+	case t.Empty() || !j.job.Bounds().Contains(t) || kernels.ResultBytes(j.job, t) > maxBulk:
+		return protocolError("tile %v of a job of %v", t, j.job.Bounds())
+	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
+		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
+	}
+	l := &hostedLease{id: m.Lease, tile: t}
+	l.ctx, l.cancel = context.WithCancel(j.ctx)
+	c.leases[m.Lease] = l
+	j.leases.Add(1)
+	select {
+	case j.todo <- l:
+	default:
+		c.work.Go(func() { c.computeAll(j, l) })
+	}
+	return nil
+}
+
+// computeAll answers l, and then others as they come, until the job ends.
+func (c *hosting) computeAll(j *hostedJob, l *hostedLease) {
+	for {
+		o := c.compute(j, l)
+		c.mu.Lock()
+		delete(c.leases, l.id)
+		c.mu.Unlock()
+		c.send(o)
+		l.cancel()
+		j.leases.Done()
+		if j.idle.Add(1) > maxIdle {
+			j.idle.Add(-1)
+			return
+		}
+		select {
+		case l = <-j.todo:
+			j.idle.Add(-1)
+		case <-j.ctx.Done():
+			return
+		}
+	}
+}
+
+// compute computes the tile of l and returns the answer.
+func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
+	failed := func(err error, lost bool) outgoing {
+		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: err.Error()}}
+	}
+	asked := time.Now()
+	select {
+	case <-j.ready: // as a rule; ctx.Done has a price
+	default:
+		select {
+		case <-j.ready:
+		case <-l.ctx.Done():
+			return failed(l.ctx.Err(), true)
+		}
+	}
+	if j.err != nil {
+		return failed(j.err, false)
+	}
+	if err := c.unsent.wait(l.ctx); err != nil {
+		return failed(err, true)
+	}
+	done, err := j.device.turns.take(l.ctx, c)
+	if err != nil {
+		return failed(err, true)
+	}
+	defer done()
+	start := time.Now()
+	b := j.buffers.Get().(*buffer)
+	r := b.result(j.job, l.tile)
+	r.Progress = func() { l.moved.Store(true) }
+	if err := j.runner.Run(l.ctx, l.tile, r); err != nil {
+		j.buffers.Put(b)
+		return failed(err, l.ctx.Err() != nil || errors.Is(err, ErrLost))
+	}
+	size := planesSize(r.Planes)
+	c.unsent.add(size)
+	return outgoing{
+		typ: typeResult, planes: r.Planes, free: func() { j.buffers.Put(b) }, sent: func() { c.unsent.add(-size) },
+		message: resultMessage{
+			Lease: l.id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
+			BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+		},
+	}
+}
+
+// unsent is the bytes of results that have not been sent. A coordinator that is
+// slow to read, or does not read at all, gets no more computed: else its results
+// would pile up.
+type unsent struct {
+	mu      sync.Mutex
+	bytes   int64
+	changed chan struct{} // closed when bytes has become less; nil while nobody waits
+}
+
+// maxUnsent is how many bytes may wait when another tile is begun.
+const maxUnsent = 16 << 20
+
+func (u *unsent) add(bytes int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bytes += bytes
+	if bytes < 0 && u.changed != nil {
+		close(u.changed)
+		u.changed = nil
+	}
+}
+
+// wait waits until few enough bytes wait to be sent.
+func (u *unsent) wait(ctx context.Context) error {
+	for {
+		u.mu.Lock()
+		if u.bytes < maxUnsent {
+			u.mu.Unlock()
+			return nil
+		}
+		if u.changed == nil {
+			u.changed = make(chan struct{})
+		}
+		changed := u.changed
+		u.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
