@@ -112,8 +112,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestStrangers checks that who has been there longest makes room for others.
-func TestStrangers(t *testing.T) {
+// TestStrangersMakeRoom checks that who has been there longest makes room for others.
+func TestStrangersMakeRoom(t *testing.T) {
 	var s strangers
 	var ends []net.Conn
 	for range maxStrangers + 3 {

@@ -275,10 +275,7 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	if j.err != nil {
 		return failed(j.err, false)
 	}
-	if err := c.unsent.wait(l.ctx); err != nil {
-		return failed(err, true)
-	}
-	done, err := j.device.turns.take(l.ctx, c)
+	done, err := c.turn(l.ctx, j.device)
 	if err != nil {
 		return failed(err, true)
 	}
@@ -302,6 +299,20 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	}
 }
 
+// turn waits for a slot of d, while the coordinator takes its results. The caller
+// calls done when it has finished.
+func (c *hosting) turn(ctx context.Context, d *hostDevice) (done func(), err error) {
+	for {
+		if done, err = d.turns.take(ctx, c); err != nil || !c.unsent.full() {
+			return done, err
+		}
+		done() // others can use it
+		if err := c.unsent.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // unsent is the bytes of results that have not been sent. A coordinator that is
 // slow to read, or does not read at all, gets no more computed: else its results
 // would pile up.
@@ -322,6 +333,12 @@ func (u *unsent) add(bytes int64) {
 		close(u.changed)
 		u.changed = nil
 	}
+}
+
+func (u *unsent) full() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bytes >= maxUnsent
 }
 
 // wait waits until few enough bytes wait to be sent.

@@ -122,7 +122,6 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 		return nil, err
 	}
 	s.outControl, s.outBulk = newOutbox(s.control), newOutbox(s.bulk)
-	s.heard.begin()
 	s.loops.Go(func() { s.write(s.outControl) })
 	s.loops.Go(func() { s.write(s.outBulk) })
 	s.loops.Go(s.beat)
@@ -223,6 +222,7 @@ func (s *session) close(cause error) {
 // bulk data from r, until the session ends. largest bounds the message of a
 // begin.
 func (s *session) read(stream net.Conn, largest uint32, handle func(f frame, r io.Reader) error) {
+	s.heard.begin()
 	in := &incoming{session: s, r: bufio.NewReaderSize(stream, 64<<10)}
 	if stream == s.bulk {
 		// What goes through the memory of the reader is copied once more.

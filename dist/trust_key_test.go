@@ -95,27 +95,6 @@ func wantKeyError(t *testing.T, text, words string) {
 	}
 }
 
-func FuzzParseKey(f *testing.F) {
-	for _, s := range []string{
-		"", knownKey, knownKey + "\r\n", knownKey[:40], keyPrefix, "gpurun-key-2:", keyPrefix + strings.Repeat("A", 48),
-		keyPrefix + strings.Repeat("\n", 48), "\xff\xfeg\x00p\x00",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		key, err := ParseKey(text)
-		if err != nil {
-			if _, ok := errors.AsType[*KeyError](err); !ok || key.secret != nil {
-				t.Fatalf("error %T, key %v", err, key.secret != nil)
-			}
-			return
-		}
-		if key.Reveal() != strings.TrimSpace(text) {
-			t.Fatalf("%q is a second text of a key", text)
-		}
-	})
-}
-
 func TestKeyDoesNotShow(t *testing.T) {
 	var secret [keyBytes]byte
 	for i := range secret {

@@ -294,7 +294,7 @@ func encodeJob(job kernels.Job) ([]byte, error) {
 // be given without harm.
 func decodeJob(kernel string, spec []byte) (kernels.Job, error) {
 	if kernel != (*kernels.Mandelbrot)(nil).Kernel() {
-		return nil, protocolError("job of the unknown kernel %q", printable(kernel))
+		return nil, protocolError("job of the unknown kernel %q", printable(kernel[:min(len(kernel), 64)]))
 	}
 	var s mandelbrotSpec
 	if err := decoding.Unmarshal(spec, &s); err != nil {

@@ -1,0 +1,64 @@
+package dist
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+// footprint is what a process holds.
+type footprint struct {
+	bytes      int64 // of the heap that is in use, and of stacks
+	goroutines int
+}
+
+// footprintNow measures after everything that can be freed has been.
+func footprintNow() footprint {
+	runtime.GC()
+	runtime.GC() // what pools held after the first
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return footprint{int64(m.HeapAlloc + m.StackInuse), runtime.NumGoroutine()}
+}
+
+// since returns what has been added since before.
+func (f footprint) since(before footprint) footprint {
+	return footprint{f.bytes - before.bytes, f.goroutines - before.goroutines}
+}
+
+// allocates fails the test unless do allocates at most limit bytes. Whatever
+// else the process does meanwhile counts too, so one time of five will do.
+func allocates(t testing.TB, limit int, what string, do func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	for range 5 {
+		runtime.ReadMemStats(&before)
+		do()
+		runtime.ReadMemStats(&after)
+		if after.TotalAlloc-before.TotalAlloc <= uint64(limit) {
+			return
+		}
+	}
+	t.Errorf("%s: %d bytes were allocated, and %d would do", what, after.TotalAlloc-before.TotalAlloc, limit)
+}
+
+// within fails the test unless ok becomes true in time.
+func within(t testing.TB, limit time.Duration, what string, ok func() bool) bool {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(200 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("not within %v: %s", limit, what)
+			return false
+		}
+	}
+	return true
+}
+
+// settle fails the test unless no more goroutines are left than there were.
+func settle(t testing.TB, before int) {
+	t.Helper()
+	if !within(t, 15*time.Second, "the goroutines end", func() bool { return runtime.NumGoroutine() <= before }) {
+		stacks := make([]byte, 1<<18)
+		t.Logf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+	}
+}

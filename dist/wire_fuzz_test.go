@@ -1,0 +1,259 @@
+package dist
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// What decoding may allocate: so many times the bytes that came, and a little.
+// A hello has the largest factor: a device without anything takes one byte, and
+// 120 of memory.
+const (
+	messageFactor = 160
+	jobFactor     = 8  // the axes twice, as bytes and as numbers
+	kernelFactor  = 64 // what is no kernel is quoted in an error
+	decodingBase  = 16 << 10
+)
+
+// messageOf returns a pointer to an empty message of the type.
+func messageOf(typ messageType) any {
+	switch typ {
+	case typeHello:
+		return &helloMessage{}
+	case typeBegin:
+		return &beginMessage{}
+	case typeBegan:
+		return &beganMessage{}
+	case typeEnd:
+		return &endMessage{}
+	case typeLease:
+		return &leaseMessage{}
+	case typeCancel:
+		return &cancelMessage{}
+	case typeResult:
+		return &resultMessage{}
+	case typeFailed:
+		return &failedMessage{}
+	case typeProgress:
+		return &progressMessage{}
+	}
+	return &struct{}{} // ping and drain
+}
+
+// someMessages has one message of each type, with every field set.
+var someMessages = map[messageType]any{
+	typeHello: helloMessage{Kernels: 1, Name: "a", Devices: []DeviceInfo{
+		{ID: "cpu", Kind: "cpu", Name: "n", Slots: 2, Driver: "d", Units: 3, Memory: 1 << 40, F32: "exact", F64: "none"}, {},
+	}},
+	typeBegin:    beginMessage{Job: 1, Device: 2, Kernel: "mandelbrot", Spec: []byte{1, 2, 3}},
+	typeBegan:    beganMessage{Job: 1 << 40, Error: "cannot"},
+	typeEnd:      endMessage{Job: math.MaxUint64},
+	typeLease:    leaseMessage{Lease: 1 << 33, Job: 2, X: 24, Y: 300, W: 70_000, H: 5},
+	typeCancel:   cancelMessage{Lease: 7},
+	typeResult:   resultMessage{Lease: 9, Busy: 1e9, Waited: 3, BytesIn: 1 << 20, BytesOut: 23, Encoding: encodedZstd},
+	typeFailed:   failedMessage{Lease: 3, Lost: true, Error: "lost"},
+	typePing:     struct{}{},
+	typeDrain:    struct{}{},
+	typeProgress: progressMessage{Leases: []uint64{1, 1 << 40}},
+}
+
+// FuzzMessage decodes the message of the type in the first byte. What is taken
+// can be sent again, nothing takes much memory, and what the decoder of our own
+// takes the package takes as the same.
+func FuzzMessage(f *testing.F) {
+	for typ := typeHello; typ <= typeProgress; typ++ {
+		b, err := appendFrame(nil, typ, someMessages[typ], 0)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(append([]byte{byte(typ)}, b[frameHeader:]...))
+	}
+	f.Add(append([]byte{byte(typeHello), 0xa1, 3, 0x99, 0x10, 0}, bytes.Repeat([]byte{0xa0}, 4096)...))
+	f.Add([]byte{byte(typeLease), 0xa6, 1, 0x18, 1, 2, 0x19, 0, 1, 3, 0x1a, 0, 0, 0, 1, 4, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 6, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) == 0 || len(data) > maxMessage {
+			return
+		}
+		typ := typeHello + messageType(data[0]-1)%(typeProgress-typeHello+1)
+		in := frame{typ: typ, message: data[1:]}
+		m := messageOf(typ)
+		err := in.decode(m)
+		if err != nil && !errors.Is(err, ErrProtocol) {
+			t.Fatalf("the error is %v", err)
+		}
+		allocates(t, messageFactor*len(data)+decodingBase, fmt.Sprintf("message %d of %d bytes", typ, len(data)), func() {
+			_ = in.decode(messageOf(typ))
+		})
+		checkTileDecoder(t, in)
+		if err != nil {
+			return
+		}
+		b, err := appendFrame(nil, typ, reflect.ValueOf(m).Elem().Interface(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > maxMessage && typ != typeBegin {
+			return // fields that were left out have grown it
+		}
+		again, err := readFrame(bytes.NewReader(b))
+		back := messageOf(typ)
+		if err == nil {
+			err = again.decode(back)
+		}
+		if err != nil || !reflect.DeepEqual(back, m) {
+			t.Fatalf("%.300s came back as %.300s, %v", fmt.Sprint(m), fmt.Sprint(back), err)
+		}
+	})
+}
+
+// checkTileDecoder fails unless the package agrees with what the decoders of
+// wire_tile.go make of the message.
+func checkTileDecoder(t *testing.T, in frame) {
+	var lease, leaseByPackage leaseMessage
+	if lease.read(in.message) {
+		if err := decoding.Unmarshal(in.message, &leaseByPackage); err != nil || lease != leaseByPackage {
+			t.Fatalf("% x is %+v, and for the package %+v (%v)", in.message, lease, leaseByPackage, err)
+		}
+	}
+	var result, resultByPackage resultMessage
+	if result.read(in.message) {
+		if err := decoding.Unmarshal(in.message, &resultByPackage); err != nil || result != resultByPackage {
+			t.Fatalf("% x is %+v, and for the package %+v (%v)", in.message, result, resultByPackage, err)
+		}
+	}
+}
+
+// rightHeader says what spec.md does of the first 16 bytes of a frame.
+func rightHeader(h []byte) bool {
+	length, bulk := binary.LittleEndian.Uint32(h[4:8]), binary.LittleEndian.Uint64(h[8:16])
+	limit := uint32(64 << 10)
+	if h[0] == 2 {
+		limit = 32 << 20
+	}
+	return h[0] >= 1 && h[0] <= 10 && h[1] == 0 && h[2] == 0 && h[3] == 0 && length <= limit &&
+		(bulk == 0 || h[0] == 7 && bulk <= 2<<30)
+}
+
+// FuzzFrame reads a frame into memory of some size, and compares it with what
+// spec.md says of its bytes.
+func FuzzFrame(f *testing.F) {
+	for typ := typeHello; typ <= typeProgress; typ++ {
+		b, err := appendFrame(nil, typ, someMessages[typ], 0)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, byte(typ*30))
+		f.Add(b[:len(b)-1], byte(0))
+		f.Add(append(b, b...), byte(255))
+	}
+	f.Add([]byte{7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0xa0}, byte(0))
+	f.Add([]byte{7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0}, byte(0))
+	f.Add([]byte{2, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0}, byte(0))
+	f.Fuzz(func(t *testing.T, data []byte, memory byte) {
+		r := bytes.NewReader(data)
+		got, err := readFrameIn(r, make([]byte, memory), maxBegin)
+		switch {
+		case len(data) < 16:
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("half a header: %v", err)
+			}
+			return
+		case !rightHeader(data):
+			if !errors.Is(err, ErrProtocol) {
+				t.Fatalf("a header of % x: %v", data[:16], err)
+			}
+			allocates(t, 4<<10, fmt.Sprintf("a header of % x", data[:16]), func() { _, _ = readFrame(bytes.NewReader(data)) })
+			return
+		}
+		length := int64(binary.LittleEndian.Uint32(data[4:8]))
+		if int64(len(data)) < 16+length {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("half a message: %v", err)
+			}
+			return
+		}
+		if err != nil || got.typ != messageType(data[0]) || uint64(got.bulk) != binary.LittleEndian.Uint64(data[8:16]) ||
+			!bytes.Equal(got.message, data[16:16+length]) || int64(r.Len()) != int64(len(data))-16-length {
+			t.Fatalf("% x was read as %+v, %v, with %d bytes left", data, got, err, r.Len())
+		}
+	})
+}
+
+// FuzzJob decodes jobs. One that is taken is what kernels.Mandelbrot allows, and
+// comes back as it is when it is sent again.
+func FuzzJob(f *testing.F) {
+	julia := remoteJob()
+	julia.Julia, julia.CRe, julia.Magnitudes, julia.T = true, 0.25, false, kernels.Float32
+	julia.CX, julia.CY = julia.CX[:0:0], julia.CY[:0:0]
+	for i := range 5 {
+		julia.CX, julia.CY = append(julia.CX, float64(i)/4), append(julia.CY, 1)
+	}
+	for _, job := range []*kernels.Mandelbrot{remoteJob(), julia} {
+		spec, err := encodeJob(job)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add("mandelbrot", spec)
+		f.Add("julia", spec)
+		f.Add("mandelbrot", spec[:len(spec)-1])
+	}
+	f.Fuzz(func(t *testing.T, kernel string, spec []byte) {
+		job, err := decodeJob(kernel, spec)
+		allocates(t, jobFactor*len(spec)+kernelFactor*len(kernel)+decodingBase, fmt.Sprintf("a job of %d bytes", len(spec)), func() {
+			_, _ = decodeJob(kernel, spec)
+		})
+		if err != nil {
+			if !errors.Is(err, ErrProtocol) {
+				t.Fatalf("the error is %v", err)
+			}
+			return
+		}
+		m := job.(*kernels.Mandelbrot)
+		if why := harm(m); kernel != "mandelbrot" || why != "" {
+			t.Fatalf("a job of kernel %q was taken: %s: %+v", kernel, why, m)
+		}
+		again, err := encodeJob(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := decodeJob(kernel, again)
+		if err != nil || !reflect.DeepEqual(back, job) {
+			t.Fatalf("%+v came back as %+v, %v", job, back, err)
+		}
+	})
+}
+
+// harm says in what m is not as the comments on kernels.Mandelbrot want it.
+func harm(m *kernels.Mandelbrot) string {
+	fits := func(v float64) bool { // in the type, and no NaN
+		return m.T == kernels.Float64 && v == v || m.T == kernels.Float32 && float64(float32(v)) == v
+	}
+	switch {
+	case m.T != kernels.Float32 && m.T != kernels.Float64:
+		return "the type"
+	case len(m.CX) < 1 || len(m.CY) < 1:
+		return "no pixels"
+	case m.MaxIter < 1 || m.MaxIter > 1<<31-1:
+		return "the iterations"
+	case !fits(m.R2) || m.R2 < 4 || m.R2 > 1.0001e18:
+		return "the radius"
+	case !fits(m.CRe) || !fits(m.CIm) || m.Julia && math.Hypot(m.CRe, m.CIm) > math.Sqrt(m.R2)*1.0001:
+		return "c"
+	}
+	for _, axis := range [][]float64{m.CX, m.CY} {
+		for _, v := range axis {
+			if !fits(v) {
+				return "a coordinate"
+			}
+		}
+	}
+	return ""
+}
