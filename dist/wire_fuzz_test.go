@@ -138,7 +138,7 @@ func rightHeader(h []byte) bool {
 	if h[0] == 2 {
 		limit = 32 << 20
 	}
-	return h[0] >= 1 && h[0] <= 10 && h[1] == 0 && h[2] == 0 && h[3] == 0 && length <= limit &&
+	return h[0] >= 1 && h[0] <= 11 && h[1] == 0 && h[2] == 0 && h[3] == 0 && length <= limit &&
 		(bulk == 0 || h[0] == 7 && bulk <= 2<<30)
 }
 
