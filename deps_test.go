@@ -30,7 +30,7 @@ var imports = map[string][]string{
 	"internal/lab":       {"internal/testenv"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
-	"bench/*":            {".", "bench/internal/pretend", "dist", "kernels", "tiler", "github.com/hashicorp/yamux"},
+	"bench/*":            {".", "bench/internal/pretend", "dist", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
 	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
 	"examples/*":         {"."},

@@ -19,7 +19,7 @@ func TestGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(inputs, "lanes.go") {
+	for _, name := range append(inputs, "lanes.go", "gemm_layout.go") {
 		if _, err := os.ReadFile(name); err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestGenerated(t *testing.T) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd, err, text)
 	}
-	for _, name := range []string{"mandelbrot_amd64.s", "mandelbrot_stubs_amd64.go"} {
+	for _, name := range []string{"mandelbrot_amd64.s", "mandelbrot_stubs_amd64.go", "gemm_amd64.s", "gemm_stubs_amd64.go"} {
 		want, err := os.ReadFile(filepath.Join(out, name))
 		if err != nil {
 			t.Fatal(err)

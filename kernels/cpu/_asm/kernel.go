@@ -43,14 +43,18 @@ var (
 	f64 = element{"F64", "float64", 8}
 )
 
-// readLayout type-checks the file that declares lanes.
-func readLayout(file string) (*types.Package, error) {
+// readLayout type-checks the files that declare what the assembly is given.
+func readLayout(names ...string) (*types.Package, error) {
 	fset := token.NewFileSet()
-	f, err := parser.ParseFile(fset, file, nil, 0)
-	if err != nil {
-		return nil, err
+	var files []*ast.File
+	for _, name := range names {
+		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
 	}
-	return new(types.Config).Check(f.Name.Name, fset, []*ast.File{f}, nil)
+	return new(types.Config).Check("cpu", fset, files, nil)
 }
 
 // kernel generates the functions for one instruction set and element type.
@@ -89,10 +93,15 @@ func newKernel(c *build.Context, layout *types.Package, i isa, e element) *kerne
 	return k
 }
 
-// function opens the function name with the given further parameters.
+// function opens the function name of lanes with the given further parameters.
 func (k *kernel) function(name, params string, doc ...string) {
+	k.open(name, fmt.Sprintf("func(l *lanes[%s]%s)", k.goName, params), doc...)
+}
+
+// open opens the function name, for the kernel's instruction set and type.
+func (k *kernel) open(name, signature string, doc ...string) {
 	k.Function(name + k.isa.name + k.element.name)
-	sig, err := gotypes.ParseSignatureInPackage(k.pkg, fmt.Sprintf("func(l *lanes[%s]%s)", k.goName, params))
+	sig, err := gotypes.ParseSignatureInPackage(k.pkg, signature)
 	if err != nil {
 		panic(err)
 	}
@@ -124,23 +133,27 @@ func (k *kernel) leave(label string, last func()) {
 }
 
 // offset returns where a field of lanes is.
-func (k *kernel) offset(field string) int {
-	s := k.layout()
+func (k *kernel) offset(field string) int { return k.offsetIn("lanes", field) }
+
+// offsetIn returns where a field of a struct is.
+func (k *kernel) offsetIn(name, field string) int {
+	s := k.layout(name)
 	for i := range s.NumFields() {
 		if s.Field(i).Name() == field {
 			return int(gotypes.Sizes.Offsetsof(fields(s))[i])
 		}
 	}
-	panic("lanes has no field " + field)
+	panic(name + " has no field " + field)
 }
 
 // groupSize returns how many lanes there are.
 func (k *kernel) groupSize() int {
-	return int(k.layout().Field(0).Type().(*types.Array).Len())
+	return int(k.layout("lanes").Field(0).Type().(*types.Array).Len())
 }
 
-func (k *kernel) layout() *types.Struct {
-	tv, err := types.Eval(token.NewFileSet(), k.pkg, token.NoPos, fmt.Sprintf("lanes[%s]", k.goName))
+// layout returns a struct for the kernel's element type.
+func (k *kernel) layout(name string) *types.Struct {
+	tv, err := types.Eval(token.NewFileSet(), k.pkg, token.NoPos, fmt.Sprintf("%s[%s]", name, k.goName))
 	if err != nil {
 		panic(err)
 	}

@@ -3,7 +3,8 @@
 //
 //	go run . DIR
 //
-// DIR is the folder to write to. It reads ../lanes.go, so it must be run in its own folder.
+// DIR is the folder to write to. It reads ../lanes.go and ../gemm_layout.go, so it
+// must be run in its own folder.
 package main
 
 import (
@@ -32,19 +33,24 @@ func main() {
 
 // generate writes every file of the package that is not written by hand.
 func generate(dir string) error {
-	layout, err := readLayout("../lanes.go")
+	layout, err := readLayout("../lanes.go", "../gemm_layout.go")
 	if err != nil {
 		return err
 	}
-	c := build.NewContext()
+	mandelbrot, gemm := build.NewContext(), build.NewContext()
+	pause(gemm)
 	for _, isa := range []isa{avx512, avx2} {
 		for _, t := range []element{f64, f32} {
-			k := newKernel(c, layout, isa, t)
+			k := newKernel(mandelbrot, layout, isa, t)
 			k.start()
 			k.step()
+			newGemm(gemm, layout, isa, t).all()
 		}
 	}
-	return write(c, filepath.Join(dir, "mandelbrot_amd64.s"), filepath.Join(dir, "mandelbrot_stubs_amd64.go"))
+	if err := write(gemm, filepath.Join(dir, "gemm_amd64.s"), filepath.Join(dir, "gemm_stubs_amd64.go")); err != nil {
+		return err
+	}
+	return write(mandelbrot, filepath.Join(dir, "mandelbrot_amd64.s"), filepath.Join(dir, "mandelbrot_stubs_amd64.go"))
 }
 
 // write assembles what c holds and prints it.

@@ -1,0 +1,124 @@
+package cpu
+
+// plan says how a product is cut into blocks and tasks.
+type plan struct {
+	// mc, kc and nc are the sizes of all blocks but the last.
+	mc, kc, nc int
+
+	// packA and packB say which operands are copied into panels. One that is
+	// not is read where it lies; then only the last panel of B is copied, if
+	// it is narrower than the others.
+	packA, packB bool
+
+	// workers is how many can share the work.
+	workers int
+}
+
+const (
+	// directPanelsB is from how many panels of A on B is packed.
+	directPanelsB = 5
+
+	// directBytesB is up to how large B may be if it is not packed: a larger one
+	// comes from memory, which wants to be read in long rows.
+	directBytesB = 768 << 10
+
+	// badStride is what a multiple of puts the rows of a panel of A in each
+	// other's way, in the first-level cache, and badPanels is how many panels
+	// of B it takes for copying them to pay.
+	badStride = 4096
+	badPanels = 2
+
+	// flopsPerWorker is what it takes to be worth another goroutine, which
+	// comes tens of microseconds late.
+	flopsPerWorker = 5 << 20
+)
+
+// newPlan decides how the product is computed. A is read where it lies unless
+// that is slow or its elements are to be multiplied: a row of a panel is read
+// from front to back either way.
+func (j *job[T]) newPlan(threads int) plan {
+	bad := j.lda*size[T]()%badStride == 0 && j.n > badPanels*j.nr()
+	p := plan{
+		packA: j.transA || j.alpha != 1 || bad,
+		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
+	}
+	p.mc, p.kc, p.nc = even(j.m, j.simd.mc, j.mr), even(j.k, j.simd.kc, 1), even(j.n, j.simd.nc, j.nr())
+	if !p.packB {
+		p.nc = even(j.n, 1<<20, j.nr())
+	}
+	flops := 2 * float64(j.m) * float64(j.n) * float64(j.k)
+	p.workers = int(min(float64(threads), 1+flops/flopsPerWorker))
+	return p
+}
+
+// ceil returns how many parts of size b a has, the last one maybe smaller.
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// even returns into which size to cut n so that the parts are as many as with
+// size most, and of about equal size, a multiple of unit.
+func even(n, most, unit int) int {
+	parts := ceil(n, most)
+	return ceil(ceil(n, parts), unit) * unit
+}
+
+// block is the part of a product that is being worked on: rows and columns of C,
+// and the products that are added to them.
+type block struct {
+	i0, mc, p0, kc, j0, nc int
+
+	// There are rowPanels of A, of which the first tall have height rows and
+	// the others one less; and colPanels of B, of which the last is lastWidth
+	// wide.
+	rowPanels, tall, height int
+	colPanels, lastWidth    int
+
+	// The tasks are rowParts × colParts.
+	rowParts, colParts int
+}
+
+func (b *block) setRows(i0, mc, mr int) {
+	b.i0, b.mc = i0, mc
+	b.rowPanels = ceil(mc, mr)
+	b.height = ceil(mc, b.rowPanels)
+	b.tall = mc - b.rowPanels*(b.height-1)
+}
+
+func (b *block) setColumns(j0, nc, nr int) {
+	b.j0, b.nc = j0, nc
+	b.colPanels = ceil(nc, nr)
+	b.lastWidth = nc - (b.colPanels-1)*nr
+}
+
+// rowOf returns the first row of panel r in the block.
+func (b *block) rowOf(r int) int { return r*b.height - max(0, r-b.tall) }
+
+// heightOf returns the rows of panel r.
+func (b *block) heightOf(r int) int {
+	if r < b.tall {
+		return b.height
+	}
+	return b.height - 1
+}
+
+// setParts cuts the block into tasks: into rows of panels if alongRows, else into
+// columns. If those are too few for all workers to be busy they are cut again.
+func (b *block) setParts(alongRows bool, workers int) {
+	const longest = 128 // panels in a part
+	long, short := b.rowPanels, b.colPanels
+	if !alongRows {
+		long, short = short, long
+	}
+	parts := ceil(short, longest)
+	if workers > 1 {
+		parts = max(parts, min(short, ceil(8*workers, long)))
+	}
+	b.rowParts, b.colParts = long, parts
+	if !alongRows {
+		b.rowParts, b.colParts = parts, long
+	}
+}
+
+// part returns the panels [from, to) of part i of parts.
+func part(panels, parts, i int) (from, to int) {
+	return panels * i / parts, panels * (i + 1) / parts
+}
