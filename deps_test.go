@@ -18,7 +18,7 @@ const module = "github.com/gpurun/gpurun"
 // import besides the standard library. A name without a dot is a package of
 // this module. docs/architecture.md says why.
 var imports = map[string][]string{
-	".":                  {"device", "dist", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful"},
+	".":                  {"device", "dist", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 	"kernels":            {},
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},
@@ -32,8 +32,8 @@ var imports = map[string][]string{
 	"internal/testenv":   {},
 	"bench/*":            {".", "bench/internal/pretend", "dist", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
-	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term"},
-	"examples/*":         {"."},
+	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
+	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 }
 
 // TestImports parses the imports itself: the result of a test that runs the go

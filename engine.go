@@ -67,7 +67,8 @@ type Config struct {
 
 	// Progress, if not nil, is called with the done part of the job, from 0 to
 	// 1, never by two goroutines at once. It must not start another job, nor
-	// close the engine: both wait for the job that calls it.
+	// close the engine: both wait for the job that calls it. Matrix products do
+	// not call it.
 	Progress func(done float64)
 }
 
@@ -75,19 +76,27 @@ type Config struct {
 type Device = device.Info
 
 // Engine owns devices and runs jobs on them. Its methods are safe for
-// concurrent use; jobs run one after the other, each on all devices.
+// concurrent use. Jobs run one after the other, each on all devices; but matrix
+// products, which are computed in the caller's memory, wait for nobody and run
+// beside each other and beside a job. See Gemm64.
 type Engine struct {
 	config  Config
 	devices []device.Device
 
-	// spare is a CPU device that is always there: it samples costs, and stands
-	// in where "auto" found GPUs that lack a job's element type.
-	spare device.Device
+	// spare is a CPU device that is always there: it samples costs, multiplies
+	// matrices, and stands in where "auto" found GPUs that lack a job's element
+	// type.
+	spare device.Multiplier
 
 	cluster *cluster // nil without hosts
 
 	job    chan struct{} // holds one token while no job runs
 	closed chan struct{}
+
+	// products counts the matrix products that run; it grows only under mu, and
+	// not any more once the engine is closed.
+	products sync.WaitGroup
+
 	mu     sync.Mutex
 	report *Report // of the last job that has ended
 }
@@ -160,29 +169,41 @@ func (e *Engine) MissingHosts() []error {
 }
 
 // Report describes the last job that has ended, whether or not it succeeded,
-// or nil before the first. The caller must not change it.
+// or nil before the first. Products through BLAS leave none. The caller must not
+// change it.
 func (e *Engine) Report() *Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.report
 }
 
-// Close waits for a job that is running and releases the devices. Further jobs
-// fail with ErrClosed. Close may be called more than once, but not from
+// Close waits for what is running and releases the devices. Further jobs fail
+// with ErrClosed. Close may be called more than once, but not from
 // Config.Progress.
 func (e *Engine) Close() error {
 	<-e.job
 	defer func() { e.job <- struct{}{} }()
-	select {
-	case <-e.closed:
+	if !e.shut() {
 		return nil
-	default:
-		close(e.closed)
 	}
+	e.products.Wait()
 	if e.cluster != nil {
 		e.cluster.close()
 	}
 	return closeAll(append(e.devices, e.spare))
+}
+
+// shut lets nothing begin any more. It returns false if that was so already.
+func (e *Engine) shut() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.closed:
+		return false
+	default:
+		close(e.closed)
+		return true
+	}
 }
 
 func closeAll(devices []device.Device) error {
@@ -211,6 +232,23 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 		return nil, ErrClosed
 	default:
 		return end, nil
+	}
+}
+
+// beginProduct counts one more product, where the engine is open. The caller
+// calls end when it is done.
+func (e *Engine) beginProduct(ctx context.Context) (end func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.closed:
+		return nil, ErrClosed
+	default:
+		e.products.Add(1)
+		return e.products.Done, nil
 	}
 }
 

@@ -15,8 +15,17 @@ var (
 	// ErrPalette is matched by the error about an unknown palette.
 	ErrPalette = errors.New("gpurun: unknown palette")
 
-	// ErrTooLarge is matched by the error about an image that does not fit into
-	// this machine's memory.
+	// ErrShape is matched by every error about matrices that cannot be multiplied:
+	// their shapes do not fit together, a stride is shorter than a row, or data are
+	// missing.
+	ErrShape = errors.New("gpurun: matrices do not fit")
+
+	// ErrOverlap is matched by the error about a result that shares elements with
+	// an operand.
+	ErrOverlap = errors.New("gpurun: the result overlaps an operand")
+
+	// ErrTooLarge is matched by the error about an image or a matrix that does not
+	// fit into this machine's memory.
 	ErrTooLarge = errors.New("gpurun: too large for memory")
 
 	// ErrClosed is returned by an Engine that has been closed.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -22,8 +24,11 @@ type Report struct {
 	Makespan          float64 `json:"makespan"`
 	MakespanOverIdeal float64 `json:"makespan_over_ideal"`
 
-	// Iterations are the steps that the job's definition takes.
+	// Iterations are the steps that the definition of an image takes, and Flops
+	// the operations that that of a matrix product takes, a fused multiply-add
+	// being two.
 	Iterations int64 `json:"iterations,omitempty"`
+	Flops      int64 `json:"flops,omitempty"`
 
 	BytesMoved  int64 `json:"bytes_moved"`  // to and from the devices' memories
 	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device since the engine was opened
@@ -50,7 +55,7 @@ type DeviceReport struct {
 	Share       float64 `json:"share"` // of the work: all shares sum to 1
 	BytesIn     int64   `json:"bytes_in"`
 	BytesOut    int64   `json:"bytes_out"`
-	Rate        float64 `json:"rate"` // iterations a busy second
+	Rate        float64 `json:"rate"` // iterations, or operations, a busy second
 
 	// SetAside says why the device was left out after failures; else empty.
 	SetAside string `json:"set_aside,omitempty"`
@@ -132,6 +137,27 @@ func (r *Report) setWork(iterations int64) {
 			d.Rate = d.Share * float64(iterations) / d.BusySeconds
 		}
 	}
+}
+
+// productReport makes the report of a product that one device computed in one
+// go, in the time it took.
+func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], took time.Duration, done bool) *Report {
+	info := d.Info()
+	dr := DeviceReport{ID: info.ID, Kind: string(info.Kind), Name: info.Name, BusySeconds: took.Seconds()}
+	out := &Report{
+		Job: "matmul", Seconds: took.Seconds(), Makespan: took.Seconds(), MakespanOverIdeal: 1,
+		PeakBytes: d.PeakBytes(), BudgetBytes: info.Budget,
+	}
+	outcome := dist.OutcomeStopped
+	if done {
+		outcome = dist.OutcomeDone
+		dr.Tiles, dr.Share = 1, 1
+		out.Flops = int64(min(p.Flops(), math.MaxInt64/2))
+		dr.Rate = p.Flops() / max(took.Seconds(), 1e-9)
+	}
+	out.Devices = []DeviceReport{dr}
+	out.spans = []dist.Span{{Device: info.ID, Tile: kernels.Tile{W: p.N, H: p.M}, End: took, Outcome: outcome}}
+	return out
 }
 
 // traceEvent is an event of the Chrome trace format: "Trace Event Format",

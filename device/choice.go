@@ -94,7 +94,7 @@ func Open(choices []string, memory int64) ([]Device, error) {
 }
 
 // OpenCPU opens the CPU alone, which does not look for OpenCL.
-func OpenCPU(memory int64) (Device, error) { return newCPU(memory) }
+func OpenCPU(memory int64) (Multiplier, error) { return newCPU(memory) }
 
 // discover returns the CPU and, if openCL is set, every OpenCL device. The
 // error is about OpenCL only, and matches errNoOpenCL where there is none.

@@ -24,7 +24,7 @@ type cpuDevice struct {
 }
 
 // newCPU returns the CPU as a device. memory caps its budget if it is positive.
-func newCPU(memory int64) (Device, error) {
+func newCPU(memory int64) (Multiplier, error) {
 	if err := cpu.Check(); err != nil {
 		return nil, err
 	}

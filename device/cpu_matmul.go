@@ -1,0 +1,64 @@
+package device
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// Multiplier is a device that computes matrix products in the memory of this
+// process: the CPU.
+//
+// Several products may be computed at the same time. Each takes as many threads
+// as are its share of GOMAXPROCS when it begins; a small one takes the calling
+// goroutine alone, allocates nothing, and waits for nobody.
+type Multiplier interface {
+	Device
+
+	// MatMul32 computes p. It returns false, with p.C undefined, if stop became
+	// true before it was done, which takes a few milliseconds; nothing writes to
+	// p.C after it has returned.
+	MatMul32(p kernels.MatMul[float32], stop *atomic.Bool) bool
+
+	// MatMul64 is MatMul32 in float64.
+	MatMul64(p kernels.MatMul[float64], stop *atomic.Bool) bool
+}
+
+// large is how many products are being computed that may take several threads,
+// by all devices of this process: they share its cores.
+var large atomic.Int64
+
+// largeFlops is from where on a product counts as large. What is smaller is not
+// worth another goroutine in any variant.
+const largeFlops = 1 << 17
+
+// takeThreads returns how many threads a product of so many operations may
+// take. The caller gives them back.
+func takeThreads(flops float64) int {
+	if flops < largeFlops {
+		return 1
+	}
+	n := int(large.Add(1))
+	return (runtime.GOMAXPROCS(0) + n - 1) / n
+}
+
+func giveThreadsBack(flops float64) {
+	if flops >= largeFlops {
+		large.Add(-1)
+	}
+}
+
+func (d *cpuDevice) MatMul32(p kernels.MatMul[float32], stop *atomic.Bool) bool {
+	flops := p.Flops()
+	threads := takeThreads(flops)
+	defer giveThreadsBack(flops)
+	return d.variant.Gemm32(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+}
+
+func (d *cpuDevice) MatMul64(p kernels.MatMul[float64], stop *atomic.Bool) bool {
+	flops := p.Flops()
+	threads := takeThreads(flops)
+	defer giveThreadsBack(flops)
+	return d.variant.Gemm64(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+}

@@ -1,0 +1,9 @@
+package main
+
+import "testing"
+
+func TestMultiply(t *testing.T) {
+	if err := multiply(101); err != nil {
+		t.Fatal(err)
+	}
+}

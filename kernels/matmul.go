@@ -1,0 +1,39 @@
+package kernels
+
+// MatMul is a matrix product, C = α·op(A)·op(B) + β·C in float32 or float64,
+// where op(A) is M×K, op(B) is K×N, C is M×N, and op(X) is X, or its transpose if
+// TransX. Matrices are stored row by row: element (i, j) of X is X[i*LDX+j].
+//
+// For each element of C, acc = β·c, or 0 where β = 0, and c itself where β = 1;
+// then for p = 0, 1, … K−1
+//
+//	acc = fma(α·a[i,p], b[p,j], acc)
+//
+// with α·a rounded by itself, and a itself where α = 1. Where β = 0, C is not
+// read; where α = 0 or K = 0, A and B are not read. No multiplication by 0 is left
+// out: 0·∞ is NaN.
+//
+// M, N and K are not negative, a row of X as it is stored is no longer than LDX,
+// and X reaches to its last element at least. What lies between the rows is not
+// touched. C does not overlap A or B.
+type MatMul[T float32 | float64] struct {
+	TransA, TransB bool
+	M, N, K        int
+	Alpha          T
+	A              []T
+	LDA            int
+	B              []T
+	LDB            int
+	Beta           T
+	C              []T
+	LDC            int
+}
+
+// Flops returns the operations that the definition takes, a fused multiply-add
+// being two: 2·M·N·K, or 0 where A and B are not read.
+func (p *MatMul[T]) Flops() float64 {
+	if p.Alpha == 0 {
+		return 0
+	}
+	return 2 * float64(p.M) * float64(p.N) * float64(p.K)
+}

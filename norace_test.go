@@ -1,0 +1,5 @@
+//go:build !race
+
+package gpurun_test
+
+const raceEnabled = false
