@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,12 +74,16 @@ func (h *scriptedHost) result(m leaseMessage) []byte {
 	return mustFrame(typeResult, resultMessage{Lease: m.Lease}, h.job.result(kernels.Tile{X: m.X, Y: m.Y, W: m.W, H: m.H})...)
 }
 
-// TestHostThatAnswersWrongly has a coordinator with a tile out hear what is no
-// answer to it, or no good one. What breaks the protocol ends the session, and
-// the tile is lost at once, and without memory for what was claimed; anything
-// else is ignored.
-func TestHostThatAnswersWrongly(t *testing.T) {
-	job := &knownJobs()[1]
+// wrongAnswer is what a host says to a lease.
+type wrongAnswer struct {
+	say     func(m leaseMessage) []byte
+	on      string // the stream
+	breaks  bool   // the protocol
+	instead bool   // of an answer
+}
+
+// wrongAnswers are to a lease for the whole of job.
+func wrongAnswers(job *knownJob) map[string]wrongAnswer {
 	size := kernels.ResultBytes(job, job.Bounds())
 	bare := func(lease uint64, n int) []byte {
 		return mustFrame(typeResult, resultMessage{Lease: lease}, make([]byte, n)...)
@@ -87,12 +92,7 @@ func TestHostThatAnswersWrongly(t *testing.T) {
 		b, _ := appendFrame(nil, typeResult, resultMessage{Lease: lease}, n)
 		return b
 	}
-	for name, test := range map[string]struct {
-		say     func(m leaseMessage) []byte
-		on      string
-		breaks  bool
-		instead bool // of an answer
-	}{
+	return map[string]wrongAnswer{
 		"nothing wrong":           {func(leaseMessage) []byte { return nil }, "bulk", false, false},
 		"a byte short":            {func(m leaseMessage) []byte { return bare(m.Lease, size-1) }, "bulk", true, true},
 		"a byte long":             {func(m leaseMessage) []byte { return bare(m.Lease, size+1) }, "bulk", true, true},
@@ -109,7 +109,16 @@ func TestHostThatAnswersWrongly(t *testing.T) {
 		"a lease":        {func(m leaseMessage) []byte { return mustFrame(typeLease, m) }, "control", true, true},
 		"a hello":        {func(leaseMessage) []byte { return mustFrame(typeHello, helloMessage{}) }, "control", true, true},
 		"no frame":       {func(leaseMessage) []byte { return bytes.Repeat([]byte{0x77}, 64) }, "bulk", true, true},
-	} {
+	}
+}
+
+// TestHostThatAnswersWrongly has a coordinator with a tile out hear what is no
+// answer to it, or no good one. What breaks the protocol ends the session, and
+// the tile is lost at once, and without memory for what was claimed; anything
+// else is ignored.
+func TestHostThatAnswersWrongly(t *testing.T) {
+	job := &knownJobs()[1]
+	for name, test := range wrongAnswers(job) {
 		t.Run(name, func(t *testing.T) {
 			r := startScriptedHost(t, job, func(h *scriptedHost, f frame) {
 				var m leaseMessage
@@ -137,7 +146,9 @@ func TestHostThatAnswersWrongly(t *testing.T) {
 				ctx = t.Context() // it ends without
 			}
 			out := kernels.NewResult(job, job.Bounds())
-			allocates(t, 2<<20, "the answer", func() { err = runner.Run(ctx, job.Bounds(), out) })
+			if n := allocatedBy(func() { err = runner.Run(ctx, job.Bounds(), out) }); n > 4<<20 {
+				t.Errorf("the answer allocated %d bytes", n)
+			}
 			switch {
 			case test.breaks:
 				if !errors.Is(err, ErrLost) || !errors.Is(err, errHostGone) || !errors.Is(r.Err(), ErrProtocol) {
@@ -150,6 +161,33 @@ func TestHostThatAnswersWrongly(t *testing.T) {
 			case err != nil || !bytes.Equal(bytes.Join(out.Planes, nil), job.result(job.Bounds())) || r.Err() != nil:
 				t.Errorf("the tile: %v; the session: %v", err, r.Err())
 			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if len(r.leases) > 0 && !test.breaks {
+				t.Error("a lease is out for which nobody waits")
+			}
 		})
+	}
+}
+
+// TestHostThatFails checks that a coordinator tells a tile that failed from one
+// that was lost.
+func TestHostThatFails(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		r := startScriptedHost(t, &knownJobs()[0], func(h *scriptedHost, f frame) {
+			var m leaseMessage
+			if !h.begin(f) && f.typ == typeLease && f.decode(&m) == nil {
+				h.say(h.control, mustFrame(typeFailed, failedMessage{Lease: m.Lease, Lost: lost, Error: "out of luck"}))
+			}
+		})
+		job := knownJobs()[0].Mandelbrot
+		runner, err := r.Devices()[0].Begin(t.Context(), job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = runner.Run(t.Context(), job.Bounds(), kernels.NewResult(job, job.Bounds()))
+		if err == nil || errors.Is(err, ErrLost) != lost || errors.Is(err, errHostGone) || !strings.Contains(err.Error(), "out of luck") {
+			t.Errorf("lost: %v; the error is %v", lost, err)
+		}
 	}
 }

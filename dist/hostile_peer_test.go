@@ -281,6 +281,28 @@ func TestPeerThatVanishes(t *testing.T) {
 	}
 }
 
+// TestPeerThatEndsAJob has a peer end a job of which a tile runs, and others
+// wait, and stay: the tile is stopped, and the runner closed when it has.
+func TestPeerThatEndsAJob(t *testing.T) {
+	h := startHost(t, nil, &mandelDevice{id: "d", fault: func(ctx context.Context) error {
+		<-ctx.Done()
+		time.Sleep(20 * time.Millisecond)
+		return ctx.Err()
+	}})
+	p := connectPeer(t, h, nil)
+	ended := p.heard()
+	p.begin(t, remoteJob(), 0)
+	p.lease(t, 30, 3, 3)
+	within(t, 5*time.Second, "a tile runs", func() bool { return h.device.tiles.Load() == 1 })
+	_, _ = p.control.Write(mustFrame(typeEnd, endMessage{Job: 1}))
+	within(t, 5*time.Second, "the job ends", func() bool { return h.device.open.Load() == 0 })
+	select {
+	case <-ended:
+		t.Error("the session has ended with the job")
+	default:
+	}
+}
+
 // underneath returns the TCP connection below TLS.
 func underneath(c net.Conn) *net.TCPConn {
 	if s, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -289,8 +311,8 @@ func underneath(c net.Conn) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// TestPeerThatDoesNotRead has peers that ask for results, and then neither read
-// nor go: one that goes on sending, and one from which nothing is heard. The
+// TestPeerThatDoesNotRead has peers that neither read nor go: one that has asked
+// for results, and goes on sending, and one from which nothing is heard. The
 // limits of writing and of silence end their sessions. It takes as long as they
 // are, beside the other tests.
 func TestPeerThatDoesNotRead(t *testing.T) {
@@ -306,12 +328,11 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			if f, err := readFrame(p.control); err != nil || f.typ != typeBegan {
 				t.Fatalf("message %d, %v", f.typ, err)
 			}
-			p.lease(t, 24, 512, 256)
-			p.conn.take()
-			within(t, 5*time.Second, "a result is there", func() bool { return idle.tiles.Load() > 0 })
-			if silent {
-				_ = p.conn.Conn.SetWriteDeadline(time.Unix(1, 0))
+			if !silent {
+				p.lease(t, 24, 512, 256)
+				within(t, 5*time.Second, "a result is there", func() bool { return idle.tiles.Load() > 0 })
 			}
+			p.conn.take()
 			runHonestly(t, h, trust)
 			ended := func() bool {
 				if !silent { // a heart that beats, on control
@@ -325,7 +346,8 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 				t.Errorf("the session ended after %v", time.Since(start))
 			}
 			within(t, time.Second, "the log says why", func() bool {
-				return strings.Contains(h.logged(), "peer") && (silent || strings.Contains(h.logged(), "write"))
+				return strings.Contains(h.logged(), "peer: "+map[bool]string{true: "nothing was heard", false: ""}[silent]) &&
+					(silent || strings.Contains(h.logged(), "write to peer"))
 			})
 			runHonestly(t, h, trust)
 		})

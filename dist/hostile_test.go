@@ -205,13 +205,34 @@ func TestMoreStrangersThanAreLookedAt(t *testing.T) {
 	runHonestlyOn(t, r)
 	cost := footprintNow().since(before)
 	t.Logf("%d bytes and %.1f goroutines each", cost.bytes/many, float64(cost.goroutines)/many)
-	// The goroutine of the host for each that is looked at, and of the test.
-	if cost.bytes > many*strangerBytes || cost.goroutines > 2*maxStrangers+50 {
+	// For each that is looked at, a few of the host, and one of the test.
+	if cost.bytes > many*strangerBytes || cost.goroutines > 3*maxStrangers+100 {
 		t.Errorf("%d strangers cost %d bytes and %d goroutines", many, cost.bytes, cost.goroutines)
 	}
 	leave()
 	settle(t, before.goroutines)
 	runHonestly(t, h, trust) // and another can come again
+}
+
+// TestRefusedStrangersAreCut has strangers that are refused stay, and say no more.
+// The host lets them read why, and forgets them soon.
+func TestRefusedStrangersAreCut(t *testing.T) {
+	for name, trust := range map[string]*Trust{"plain": nil, "key": mustTrustKey(t, NewKey())} {
+		h := startHost(t, trust, &mandelDevice{id: "d"})
+		c, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "nonsense"); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 3*lingerTimeout, name+": the connection is closed", func() bool {
+			time.Sleep(10 * time.Millisecond)
+			_, err := c.Write([]byte{0}) // fails when it is not only half closed
+			return err != nil
+		})
+	}
 }
 
 // TestStrangersAreCut has as many silent strangers as a host looks at. When

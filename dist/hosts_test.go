@@ -25,6 +25,8 @@ type mandelDevice struct {
 	fault func(ctx context.Context) error
 	tiles atomic.Int32
 	open  atomic.Int32 // runners
+
+	misused atomic.Bool // a runner was closed that ran
 }
 
 func (d *mandelDevice) ID() string { return d.id }
@@ -32,21 +34,35 @@ func (d *mandelDevice) Slots() int { return 1 }
 
 func (d *mandelDevice) Begin(_ context.Context, job kernels.Job) (kernels.Runner, error) {
 	d.open.Add(1)
-	return &mandelRunner{d, job.(*kernels.Mandelbrot)}, nil
+	return &mandelRunner{mandelDevice: d, job: job.(*kernels.Mandelbrot)}, nil
+}
+
+// check fails the test if the runners were not used as they want to be.
+func (d *mandelDevice) check(t testing.TB) {
+	t.Helper()
+	if n := d.open.Load(); n != 0 || d.misused.Load() {
+		t.Errorf("%d runners of %s were left open; one was closed while it ran: %v", n, d.id, d.misused.Load())
+	}
 }
 
 type mandelRunner struct {
 	*mandelDevice
-	job *kernels.Mandelbrot
+	job     *kernels.Mandelbrot
+	running atomic.Int32
 }
 
 func (r *mandelRunner) Close() error {
 	r.open.Add(-1)
+	if r.running.Load() > 0 {
+		r.misused.Store(true)
+	}
 	return nil
 }
 
 func (r *mandelRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	r.tiles.Add(1)
+	r.running.Add(1)
+	defer r.running.Add(-1)
 	if r.fault != nil {
 		if err := r.fault(ctx); err != nil {
 			return err
@@ -138,9 +154,7 @@ func startHostOf(t *testing.T, trust *Trust, d *mandelDevice, others ...Device) 
 		if err := <-served; err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("Serve: %v", err)
 		}
-		if n := d.open.Load(); n != 0 {
-			t.Errorf("%d runners were left open", n)
-		}
+		d.check(t)
 	})
 	t.Cleanup(h.stop)
 	return h

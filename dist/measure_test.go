@@ -30,16 +30,23 @@ func (f footprint) since(before footprint) footprint {
 // else the process does meanwhile counts too, so one time of five will do.
 func allocates(t testing.TB, limit int, what string, do func()) {
 	t.Helper()
-	var before, after runtime.MemStats
+	n := int64(0)
 	for range 5 {
-		runtime.ReadMemStats(&before)
-		do()
-		runtime.ReadMemStats(&after)
-		if after.TotalAlloc-before.TotalAlloc <= uint64(limit) {
+		if n = allocatedBy(do); n <= int64(limit) {
 			return
 		}
 	}
-	t.Errorf("%s: %d bytes were allocated, and %d would do", what, after.TotalAlloc-before.TotalAlloc, limit)
+	t.Errorf("%s: %d bytes were allocated, and %d would do", what, n, limit)
+}
+
+// allocatedBy returns the bytes that do allocates, and whatever else the process
+// does meanwhile.
+func allocatedBy(do func()) int64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
 // within fails the test unless ok becomes true in time.

@@ -139,9 +139,7 @@ func (h *pipedHost) stop(t testing.TB) {
 	h.cancel()
 	h.serving.Wait()
 	for _, d := range h.devices {
-		if n := d.open.Load(); n != 0 {
-			t.Errorf("%d runners of %s were left open", n, d.id)
-		}
+		d.check(t)
 	}
 }
 

@@ -75,9 +75,20 @@ func FuzzMessage(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(append([]byte{byte(typ)}, b[frameHeader:]...))
+		f.Add(append(append([]byte{byte(typ)}, b[frameHeader:]...), 0))
 	}
 	f.Add(append([]byte{byte(typeHello), 0xa1, 3, 0x99, 0x10, 0}, bytes.Repeat([]byte{0xa0}, 4096)...))
 	f.Add([]byte{byte(typeLease), 0xa6, 1, 0x18, 1, 2, 0x19, 0, 1, 3, 0x1a, 0, 0, 0, 1, 4, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0, 6, 0})
+	for key := range byte(6) { // a lease with one number of 2^63, which only two may be
+		b := []byte{byte(typeLease), 0xa6}
+		for k := range byte(6) {
+			if b = append(b, k+1, 5); k == key {
+				b = append(b[:len(b)-1], 0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0)
+			}
+		}
+		f.Add(b)
+		f.Add(append(b, 0))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) == 0 || len(data) > maxMessage {
 			return
@@ -154,6 +165,14 @@ func FuzzFrame(f *testing.F) {
 		f.Add(b[:len(b)-1], byte(0))
 		f.Add(append(b, b...), byte(255))
 	}
+	for typ := range byte(12) {
+		header := make([]byte, 16)
+		for _, at := range []int{1, 2, 3, 8, 15} { // reserved bytes, and bulk data
+			header[0], header[at] = typ, 1
+			f.Add(append(header[:16:16], 0xa0), byte(0))
+			header[at] = 0
+		}
+	}
 	f.Add([]byte{7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0xa0}, byte(0))
 	f.Add([]byte{7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0}, byte(0))
 	f.Add([]byte{2, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0}, byte(0))
@@ -204,6 +223,22 @@ func FuzzJob(f *testing.F) {
 		f.Add("mandelbrot", spec)
 		f.Add("julia", spec)
 		f.Add("mandelbrot", spec[:len(spec)-1])
+	}
+	one, nan := floatBytes([]float64{1}), math.NaN()
+	for _, bad := range []mandelbrotSpec{
+		{Type: 0, CX: one, CY: one, MaxIter: 1, R2: 4}, {Type: 3, CX: one, CY: one, MaxIter: 1, R2: 4},
+		{Type: 2, CY: one, MaxIter: 1, R2: 4}, {Type: 2, CX: one, MaxIter: 1, R2: 4}, {Type: 2, CX: one, CY: one, R2: 4},
+		{Type: 2, CX: one, CY: one, MaxIter: 1 << 31, R2: 4}, {Type: 2, CX: one, CY: one, MaxIter: -1, R2: 4},
+		{Type: 2, CX: one, CY: one, MaxIter: 1, R2: 3.9}, {Type: 2, CX: one, CY: one, MaxIter: 1, R2: nan},
+		{Type: 2, CX: one, CY: one, MaxIter: 1, R2: 1e19}, {Type: 2, CX: floatBytes([]float64{nan}), CY: one, MaxIter: 1, R2: 4},
+		{Type: 1, CX: one, CY: floatBytes([]float64{0.1}), MaxIter: 1, R2: 4}, {Type: 2, CX: one, CY: one, MaxIter: 1, R2: 4, CRe: nan},
+		{Type: 2, CX: one, CY: one, MaxIter: 1, R2: 4, Julia: true, CRe: 2, CIm: 2},
+	} {
+		spec, err := encoding.Marshal(bad)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add("mandelbrot", spec)
 	}
 	f.Fuzz(func(t *testing.T, kernel string, spec []byte) {
 		job, err := decodeJob(kernel, spec)

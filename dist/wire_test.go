@@ -81,9 +81,14 @@ func TestJobsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestMessageBounds checks that whatever a peer could make large, or ambiguous,
-// is refused, and that what is at the bound is not.
-func TestMessageBounds(t *testing.T) {
+// boundMessage is a message that a peer may send, or not.
+type boundMessage struct {
+	typ     messageType
+	message []byte
+	good    bool
+}
+
+func boundMessages() map[string]boundMessage {
 	cbor := func(parts ...any) (b []byte) {
 		for _, p := range parts {
 			switch p := p.(type) {
@@ -106,11 +111,7 @@ func TestMessageBounds(t *testing.T) {
 		return cbor(0xa1, 3, 0x99, n>>8, n&0xff, bytes.Repeat([]byte{0xa0}, n))
 	}
 	nested := func(n int) []byte { return cbor(0xa1, 0x18, 99, bytes.Repeat([]byte{0x81}, n), 0) }
-	for name, test := range map[string]struct {
-		typ     messageType
-		message []byte
-		good    bool
-	}{
+	return map[string]boundMessage{
 		"nothing":                  {typeEnd, nil, false},
 		"no map":                   {typeEnd, cbor(0x01), false},
 		"an empty map":             {typeEnd, cbor(0xa0), true},
@@ -138,9 +139,16 @@ func TestMessageBounds(t *testing.T) {
 		"a fraction for a number":  {typeEnd, cbor(0xa1, 1, 0xf9, 0x3e, 0), false},
 		"a job below 0":            {typeEnd, cbor(0xa1, 1, 0x20), false},
 		"a width of 2^63":          {typeLease, cbor(0xa1, 5, 0x1b, 0x80, make([]byte, 7)), false},
+		"a width of 2^63, all set": {typeLease, cbor(0xa6, 1, 1, 2, 2, 3, 3, 4, 4, 5, 0x1b, 0x80, make([]byte, 7), 6, 6), false},
 		"a lease of 2^64-1":        {typeLease, cbor(0xa1, 1, 0x1b, bytes.Repeat([]byte{0xff}, 8)), true},
 		"a number without its end": {typeLease, cbor(0xa6, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 0x1b, 0), false},
-	} {
+	}
+}
+
+// TestMessageBounds checks that whatever a peer could make large, or ambiguous,
+// is refused, and that what is at the bound is not.
+func TestMessageBounds(t *testing.T) {
+	for name, test := range boundMessages() {
 		in := frame{typ: test.typ, message: test.message}
 		if err := in.decode(messageOf(test.typ)); (err == nil) != test.good || err != nil && !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v", name, err)
