@@ -199,8 +199,8 @@ func (s *session) writeOne(b *outbox, o outgoing) error {
 			}
 		}
 	}
-	if o.typ != typePing && s.roundTrip >= followed {
-		s.spoke.Store(true)
+	if o.typ != typePing {
+		s.speak()
 	}
 	if o.free != nil {
 		o.free()

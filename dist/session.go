@@ -31,9 +31,10 @@ type session struct {
 
 	roundTrip time.Duration
 
-	// spoke is set when a message has been sent that may have been the last for
-	// a while. See follow.
-	spoke atomic.Bool
+	// follow is set when a message has been sent, and spoke is true while it is.
+	// See speak. It is nil where the round trip is short.
+	follow *time.Timer
+	spoke  atomic.Bool
 
 	// heard moves with all that comes from the peer, and bulkIn with the bulk
 	// data of a frame that has begun to come.
@@ -50,7 +51,7 @@ const (
 	heartbeat = 2 * time.Second
 	silence   = 10 * time.Second
 
-	// followed is the shortest round trip for which follow is worth its packets.
+	// followed is the shortest round trip for which speak is worth its packets.
 	followed = time.Millisecond
 
 	// leastWindow and mostWindow bound how much a peer may send on a stream
@@ -122,12 +123,12 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 		return nil, err
 	}
 	s.outControl, s.outBulk = newOutbox(s.control), newOutbox(s.bulk)
+	if s.roundTrip >= followed {
+		s.follow = s.newFollow()
+	}
 	s.loops.Go(func() { s.write(s.outControl) })
 	s.loops.Go(func() { s.write(s.outBulk) })
 	s.loops.Go(s.beat)
-	if s.roundTrip >= followed {
-		s.loops.Go(s.follow)
-	}
 	return s, nil
 }
 
@@ -182,24 +183,25 @@ func (s *session) beat() {
 	}
 }
 
-// follow sends a ping a round trip after the last message. Where that was a lone
-// packet and got lost, TCP would otherwise take 200 ms and two round trips to
-// look for it, since nothing comes back that tells of a gap (RFC 8985, section
-// 7.2, with the peer's delayed acknowledgement allowed for): and a lost lease is
-// a device that waits.
-func (s *session) follow() {
-	ticker := time.NewTicker(s.roundTrip)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if s.spoke.Swap(false) {
-			s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
-		}
+// speak says that a message has been sent, after which a ping follows in a round
+// trip. Where the message was a lone packet and got lost, TCP would otherwise take
+// 200 ms and two round trips to look for it, since nothing comes back that tells
+// of a gap (RFC 8985, section 7.2, with the peer's delayed acknowledgement allowed
+// for): and a lost lease is a device that waits.
+func (s *session) speak() {
+	if s.follow != nil && s.spoke.CompareAndSwap(false, true) {
+		s.follow.Reset(s.roundTrip)
 	}
+}
+
+// newFollow returns the timer that sends the ping of speak. It is not set.
+func (s *session) newFollow() *time.Timer {
+	t := time.AfterFunc(time.Hour, func() {
+		s.spoke.Store(false)
+		s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
+	})
+	t.Stop()
+	return t
 }
 
 // end ends the session for cause, unless it has ended. It may be called from
