@@ -161,7 +161,8 @@ func TestStrangers(t *testing.T) {
 				}
 				leave()
 				settle(t, before.goroutines)
-				if left := footprintNow().since(before); left.bytes > 1<<20 {
+				// Pools and the race detector keep some of it; a leak would be all.
+				if left := footprintNow().since(before); left.bytes > crowd*limit/4 {
 					t.Errorf("%d bytes are left of them", left.bytes)
 				}
 			})
