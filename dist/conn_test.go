@@ -25,7 +25,9 @@ func TestMuxConn(t *testing.T) {
 				out, in = struct{ net.Conn }{near}, struct{ net.Conn }{far}
 			}
 			var want bytes.Buffer
+			wrote := make(chan struct{})
 			go func() {
+				defer close(wrote)
 				defer near.Close()
 				w := newMuxConn(out, mostWindow)
 				for range 300 {
@@ -52,6 +54,7 @@ func TestMuxConn(t *testing.T) {
 					t.Fatalf("Read: %d, %v", n, err)
 				}
 			}
+			<-wrote
 			if !bytes.Equal(got.Bytes(), want.Bytes()) {
 				t.Errorf("%d bytes came of %d, or others", got.Len(), want.Len())
 			}
