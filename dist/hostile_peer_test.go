@@ -190,9 +190,9 @@ func TestPeerThatOpensStreams(t *testing.T) {
 	}
 	runHonestly(t, h, trust)
 	cost := footprintNow().since(before)
-	t.Logf("%d bytes and %d goroutines", cost.bytes, cost.goroutines)
-	if cost.bytes > 8<<20 || cost.goroutines > 30 {
-		t.Errorf("the peer cost %d bytes and %d goroutines", cost.bytes, cost.goroutines)
+	t.Logf("%d bytes and %d goroutines", cost.bytes(), cost.goroutines)
+	if cost.bytes() > 8<<20 || cost.goroutines > 30 {
+		t.Errorf("the peer cost %d bytes and %d goroutines", cost.bytes(), cost.goroutines)
 	}
 	p.leave()
 	settle(t, before.goroutines)
@@ -238,8 +238,8 @@ func TestPeerThatClaimsMuch(t *testing.T) {
 				t.Error("the session goes on")
 			}
 			runHonestly(t, h, trust)
-			if cost := footprintNow().since(before); cost.bytes > 1<<20 {
-				t.Errorf("the claim cost %d bytes", cost.bytes)
+			if cost := footprintNow().since(before); cost.bytes() > 1<<20 {
+				t.Errorf("the claim cost %d bytes", cost.bytes())
 			}
 			p.leave()
 			settle(t, before.goroutines)

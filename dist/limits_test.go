@@ -76,8 +76,8 @@ func TestResultsPileUp(t *testing.T) {
 	for deadline := time.Now().Add(2 * time.Second); idle.tiles.Load() < n && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if cost := footprintNow().since(before); cost.bytes > 32<<20 {
-		t.Errorf("%d results of 1 MiB wait for a peer that does not read, and take %d MiB", idle.tiles.Load(), cost.bytes>>20)
+	if cost := footprintNow().since(before); cost.bytes() > 32<<20 {
+		t.Errorf("%d results of 1 MiB wait for a peer that does not read, and take %d MiB", idle.tiles.Load(), cost.bytes()>>20)
 	}
 }
 
@@ -172,8 +172,8 @@ func TestHelloMemory(t *testing.T) {
 	before := footprintNow()
 	const n = 8
 	leave := comeAll(t, h.addr, n, stalled(string(claim)), 0)
-	if cost := footprintNow().since(before); cost.bytes > n<<20 {
-		t.Errorf("%d strangers, who sent %d bytes each, cost %d KiB each", n, len(claim), cost.bytes/n>>10)
+	if cost := footprintNow().since(before); cost.bytes() > n<<20 {
+		t.Errorf("%d strangers, who sent %d bytes each, cost %d KiB each", n, len(claim), cost.bytes()/n>>10)
 	}
 	leave()
 }
@@ -375,7 +375,7 @@ func TestIdleGoroutines(t *testing.T) {
 		}
 	}
 	if cost := footprintNow().since(before); cost.goroutines > leases {
-		t.Errorf("a peer without a lease keeps %d goroutines and %d KiB", cost.goroutines, cost.bytes>>10)
+		t.Errorf("a peer without a lease keeps %d goroutines and %d KiB", cost.goroutines, cost.bytes()>>10)
 	}
 }
 
@@ -400,7 +400,7 @@ func TestManyDevices(t *testing.T) {
 		job := wideJob(4000, 1)
 		most := int64(0)
 		sampled := &mandelDevice{id: "good", pause: 100 * time.Millisecond, fault: func(context.Context) error {
-			most = max(most, footprintNow().since(before).bytes)
+			most = max(most, footprintNow().since(before).bytes())
 			return nil
 		}}
 		if _, err := Run(t.Context(), job, append(r.Devices(), sampled), newImageSink(job), Options{Tiles: 3}); err != nil {

@@ -107,7 +107,7 @@ func serveBare(l net.Listener) {
 					return
 				}
 				for left := int(binary.LittleEndian.Uint64(want[:])); left > 0; {
-					n, err := conn.Write(random[:min(left, 256<<10)])
+					n, err := conn.Write(pretend.Noise[:min(left, 256<<10)])
 					if err != nil {
 						return
 					}
@@ -118,18 +118,8 @@ func serveBare(l net.Listener) {
 	}
 }
 
-// random is what no compression makes smaller.
-var random = func() []byte {
-	words := make([]uint32, 4<<20)
-	source := rand.New(rand.NewPCG(1, 2))
-	for i := range words {
-		words[i] = source.Uint32()
-	}
-	return kernels.Bytes(words)
-}()
-
 // noise is a device that takes no time. Each of its results is another part of
-// random.
+// pretend.Noise.
 type noise struct{}
 
 func (noise) ID() string                                                 { return "noise" }
@@ -139,7 +129,7 @@ func (noise) Begin(context.Context, kernels.Job) (kernels.Runner, error) { retur
 
 func (noise) Run(_ context.Context, _ kernels.Tile, r *kernels.Result) error {
 	for _, plane := range r.Planes {
-		copy(plane, random[rand.IntN(len(random)-len(plane)):])
+		copy(plane, pretend.Noise[rand.IntN(len(pretend.Noise)-len(plane)):])
 	}
 	return nil
 }

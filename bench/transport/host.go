@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"runtime/pprof"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/gpurun/gpurun/bench/internal/pretend"
 	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -30,16 +30,6 @@ const (
 	message = 1 << 10
 	chunk   = 256 << 10
 )
-
-// random is what results and bare messages consist of: zeros could be cheaper.
-var random = func() []byte {
-	words := make([]uint32, 4<<20)
-	source := rand.New(rand.NewPCG(1, 2))
-	for i := range words {
-		words[i] = source.Uint32()
-	}
-	return kernels.Bytes(words)
-}()
 
 func serve(in io.Reader, out io.Writer) error {
 	var s settings
@@ -156,7 +146,7 @@ func answer(conn net.Conn) error {
 			err = echoMany(conn, n)
 		case wantBytes:
 			for at := 0; at < n && err == nil; at += chunk {
-				_, err = conn.Write(random[at%len(random):][:chunk])
+				_, err = conn.Write(pretend.Noise[at%len(pretend.Noise):][:chunk])
 			}
 		}
 		if err != nil {
@@ -210,8 +200,8 @@ func (idle) Run(_ context.Context, _ kernels.Tile, r *kernels.Result) error {
 		// Where the bytes are those of an earlier result they stay: copying
 		// them again is no work of the transport.
 		end := len(plane) - 8
-		if string(plane[:8]) != string(random[:8]) || string(plane[end:]) != string(random[end:][:8]) {
-			copy(plane, random)
+		if string(plane[:8]) != string(pretend.Noise[:8]) || string(plane[end:]) != string(pretend.Noise[end:][:8]) {
+			copy(plane, pretend.Noise)
 		}
 	}
 	return nil

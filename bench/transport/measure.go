@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/gpurun/gpurun/bench/internal/pretend"
 	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -114,7 +115,7 @@ type counter struct{ bytes atomic.Int64 }
 
 func (c *counter) Put(_ kernels.Tile, r *kernels.Result) error {
 	for _, plane := range r.Planes {
-		if string(plane[:8]) != string(random[:8]) {
+		if string(plane[:8]) != string(pretend.Noise[:8]) {
 			return errors.New("a result is not what was sent")
 		}
 		c.bytes.Add(int64(len(plane)))
@@ -236,7 +237,7 @@ func bareEcho(dial func(int) (net.Conn, error), n sizes) (float64, error) {
 	}
 	back := make([]byte, message)
 	return medianTime(n.echoes, func() error {
-		if _, err := conn.Write(random[:message]); err != nil {
+		if _, err := conn.Write(pretend.Noise[:message]); err != nil {
 			return err
 		}
 		_, err := io.ReadFull(conn, back)
@@ -306,7 +307,7 @@ func exchange(c *cluster, host, n int) error {
 				}
 				credit <- struct{}{}
 			}
-			if _, err := w.Write(random[:message]); err != nil {
+			if _, err := w.Write(pretend.Noise[:message]); err != nil {
 				wrote <- err
 				return
 			}
