@@ -46,7 +46,7 @@ func openCluster(ctx context.Context, config *Config) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs := config.Hosts
+	addrs := slices.Clone(config.Hosts)
 	c := &cluster{addrs: addrs, name: machineName(), trust: trust, errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if config.Listen != "" {
@@ -128,7 +128,7 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 func (c *cluster) accept() {
 	_ = dist.AcceptEach(c.ctx, c.listener, func(conn net.Conn) { // until c.ctx is done
 		c.sessions.Go(func() {
-			// A stranger's error is nobody's concern: the host says it there.
+			// A stranger's error is nobody's concern: a host says it where it runs.
 			if h, err := dist.Accept(c.ctx, conn, c.name, c.trust); err == nil {
 				c.add(h)
 				c.hold(h)

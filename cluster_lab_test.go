@@ -279,6 +279,10 @@ func testUnplugged(t *testing.T, p *program) {
 	workers[0].WaitBusy(midway)
 	l.Host(2).Plug()
 	j.finish(t)
+	// Whichever side gives the other up, the coordinator would come again.
+	if said := workers[1].Said(); strings.Contains(said, "nothing was heard") || strings.Count(said, ": connected") != 1 {
+		t.Error("the host's absence was noticed")
+	}
 }
 
 // testCutOff has the only host away until both sides have given the other up,

@@ -17,9 +17,9 @@ import (
 // stands for the defaults.
 type Config struct {
 	// Devices chooses the devices: "auto" (all GPUs, or else the CPU), "all"
-	// (GPUs and CPU together), "cpu", "gpu", "opencl" (any OpenCL device), or
-	// ids as Engine.Devices reports them. Several entries are a union. Default
-	// "auto".
+	// (GPUs and CPU together), "cpu", "gpu", "opencl" (any OpenCL device), ids as
+	// Engine.Devices reports them, or "none" to leave the work to hosts. Several
+	// entries are a union. Default "auto".
 	Devices []string
 
 	// Hosts are machines that run "gpurun worker", as host:port or unix:/path.

@@ -44,12 +44,14 @@ type Worker struct {
 	devices  []device.Device
 	listener net.Listener // nil if it joins
 	trust    *dist.Trust
+	log      func(format string, args ...any)
 }
 
 // OpenWorker opens the devices that config names. It listens at config.Listen,
 // host:port or unix:/path; if that is empty it is for Join. Without a key or
 // certificates in config the address must be on this machine alone. log, if not
-// nil, is told of coordinators that come, go, or are turned away.
+// nil, is told of coordinators that come, are turned away, go with an error, or
+// cannot be joined.
 func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
 	if config == nil {
 		config = &Config{}
@@ -58,7 +60,10 @@ func OpenWorker(ctx context.Context, config *Config, log func(format string, arg
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{trust: trust}
+	if log == nil {
+		log = func(string, ...any) {}
+	}
+	w := &Worker{trust: trust, log: log}
 	if config.Listen != "" {
 		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
 			return nil, err
@@ -112,10 +117,15 @@ func (w *Worker) Serve(ctx context.Context) error {
 }
 
 // Join serves the coordinator that listens at addr, host:port or unix:/path,
-// and dials it again, at first at once and then every 2 s, whenever it is not
-// there. It returns when ctx is done, when the coordinator does not trust it, or
-// when Drain was called. It closes the devices, so that w is of no more use.
+// and dials it again, at first after 250 ms and then every 2 s, whenever it is
+// not there. Why it is not goes to the log, once.
+//
+// It returns when ctx is done, when Drain was called, and where no other attempt
+// would do better: addr is no address, or not one to be used without a key, the
+// coordinator does not trust it, or is another version of gpurun. It closes the
+// devices, so that w is of no more use.
 func (w *Worker) Join(ctx context.Context, addr string) error {
+	said := ""
 	for pause := firstRedial; ; pause = min(2*pause, lastRedial) {
 		began := time.Now()
 		err := w.host.Join(ctx, addr, w.trust)
@@ -124,16 +134,30 @@ func (w *Worker) Join(ctx context.Context, addr string) error {
 			return w.closed(ctx.Err())
 		case w.host.Draining():
 			return w.closed(nil)
-		case errors.Is(err, dist.ErrUntrusted):
+		case forGood(err):
 			return w.closed(err)
 		case time.Since(began) > lastRedial:
 			pause = firstRedial
+		}
+		switch {
+		case err == nil:
+			said = ""
+		case err.Error() != said:
+			said = err.Error()
+			w.log("%v; trying again", err)
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
 	}
+}
+
+// forGood reports whether err, of joining, is one that stays.
+func forGood(err error) bool {
+	_, plain := errors.AsType[*dist.PlainError](err)
+	_, address := errors.AsType[*net.AddrError](err)
+	return plain || address || errors.Is(err, dist.ErrUntrusted) || errors.Is(err, dist.ErrVersion)
 }
 
 // closed closes the devices and returns err, or else the error of that.
@@ -144,5 +168,5 @@ func (w *Worker) closed(err error) error {
 	return err
 }
 
-// Drain makes w finish the tiles that it has and take no more.
+// Drain makes w finish the tiles that it has, for at most 30 s, and take no more.
 func (w *Worker) Drain() { w.host.Drain() }

@@ -102,18 +102,22 @@ func TestDrain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "w")
 	w, stop := startWorker(t, path, "")
 	defer stop()
-	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: []string{"unix:" + path}, Tiles: 100})
-	started := make(chan error, 1)
-	v := gpurun.View{Center: complex(-0.1225, 0.7449), Span: 1e-3, Width: 300, Height: 200, MaxIter: 20000}
+	eng := open(t, &gpurun.Config{
+		Devices: []string{"none"}, Hosts: []string{"unix:" + path}, Tiles: 100,
+		Progress: func(float64) { w.Drain() },
+	})
+	// It takes a processor a second, of which little has passed at the first tile.
+	v := gpurun.View{
+		Center: complex(-0.1225, 0.7449), Span: 0.25, Width: 300, Height: 200, MaxIter: 200000, Precision: gpurun.Float64,
+	}
+	ended := make(chan error, 1)
 	go func() {
 		_, err := eng.Mandelbrot(t.Context(), v)
-		started <- err
+		ended <- err
 	}()
-	time.Sleep(50 * time.Millisecond)
-	w.Drain()
 	select {
-	case err := <-started:
-		if err != nil && !errors.Is(err, gpurun.ErrNoDevice) {
+	case err := <-ended:
+		if !errors.Is(err, gpurun.ErrNoDevice) {
 			t.Errorf("the error is %v", err)
 		}
 	case <-time.After(30 * time.Second):

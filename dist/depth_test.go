@@ -3,7 +3,9 @@ package dist
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,7 +123,7 @@ func TestSparePullersComeAndGo(t *testing.T) {
 			}
 			for range 12 {
 				overhead := time.Duration(rng.IntN(20)) * time.Millisecond
-				for p := range working {
+				for _, p := range bySlot(working) {
 					p.overhead, p.tile = overhead, time.Millisecond
 					p.rate = rate{1, 1}
 				}
@@ -140,13 +142,16 @@ func TestSparePullersComeAndGo(t *testing.T) {
 	}
 }
 
+// bySlot returns pullers in an order that follows from the seed, as that of a map
+// does not.
+func bySlot(pullers map[*puller]bool) []*puller {
+	return slices.SortedFunc(maps.Keys(pullers), func(a, b *puller) int { return a.slot - b.slot })
+}
+
 // turn has each puller that works pull once, and answer, as work does.
 func turn(t *testing.T, q *queue, working map[*puller]bool) {
 	t.Helper()
-	todo := []*puller{}
-	for p := range working {
-		todo = append(todo, p)
-	}
+	todo := bySlot(working)
 	for len(todo) > 0 {
 		p := todo[0]
 		todo = todo[1:]

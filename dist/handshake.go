@@ -2,6 +2,7 @@ package dist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -79,6 +80,15 @@ func greet(conn net.Conn, dialler bool, hello helloMessage) (peer helloMessage, 
 	return peer, time.Since(asked), nil
 }
 
+// ErrVersion is matched by the error about a peer that is of another version, so
+// that the two cannot work together.
+var ErrVersion = errors.New("the peer is another gpurun")
+
+// versionError returns an error that matches ErrVersion and ErrProtocol.
+func versionError(format string, args ...any) error {
+	return fmt.Errorf("%w: %w: %s: run the same gpurun on both", ErrProtocol, ErrVersion, fmt.Sprintf(format, args...))
+}
+
 // readHello reads the preamble and the hello of the peer, and checks that it
 // fits this side.
 func readHello(r io.Reader) (hello helloMessage, err error) {
@@ -106,7 +116,7 @@ func readHello(r io.Reader) (hello helloMessage, err error) {
 		}
 	}
 	if hello.Kernels != kernels.Version {
-		return hello, protocolError("%s has kernels of version %d and this has version %d: run the same gpurun on both", hello.Name, hello.Kernels, kernels.Version)
+		return hello, versionError("%s has kernels of version %d and this has version %d", hello.Name, hello.Kernels, kernels.Version)
 	}
 	return hello, nil
 }
@@ -121,7 +131,7 @@ func readPreamble(r io.Reader) error {
 	case string(got[:last]) != preamble[:last]:
 		return protocolError("it begins with %q", got)
 	case got[last] != protocolVersion:
-		return protocolError("it speaks version %d and this is version %d: run the same gpurun on both", got[last], protocolVersion)
+		return versionError("it speaks version %d and this is version %d", got[last], protocolVersion)
 	}
 	return nil
 }

@@ -95,6 +95,9 @@ func TestGreetMisfits(t *testing.T) {
 			if !errors.Is(errs[side], ErrProtocol) || !strings.Contains(errs[side].Error(), test.says) {
 				t.Errorf("%s, side %d: %v", name, side, errs[side])
 			}
+			if got, want := errors.Is(errs[side], ErrVersion), strings.Contains(name, "version"); got != want {
+				t.Errorf("%s, side %d: it is about the version: %v, want %v", name, side, got, want)
+			}
 		}
 	}
 }

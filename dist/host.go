@@ -30,8 +30,8 @@ type hostDevice struct {
 }
 
 // NewHost returns a host called name with devices, which infos describe in the
-// same order. log is told of coordinators that come, go or are turned away; it
-// may be nil.
+// same order. log is told of coordinators that come, are turned away, or go with
+// an error; it may be nil.
 func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format string, args ...any)) *Host {
 	h := &Host{name: name, log: log}
 	h.drain, h.setDrain = context.WithCancel(context.Background())
@@ -62,11 +62,12 @@ func (h *Host) Join(ctx context.Context, addr string, trust *Trust) error {
 	return nil
 }
 
-// Drain makes the host finish the tiles that it has and take no more. Serve
-// then returns once each coordinator has let go.
+// Drain makes the host finish the tiles that it has, for at most 30 s, and take
+// no more. Serve, ServeConn and Join return once their coordinators have let go.
 func (h *Host) Drain() { h.setDrain() }
 
-// drainLimitHost bounds how long a host that drains waits for coordinators.
+// drainLimitHost bounds how long a host that drains goes on. What it has not
+// finished then is lost, and computed by others.
 const drainLimitHost = 30 * time.Second
 
 // Serve accepts coordinators from l until ctx is done or the host has drained,
@@ -95,8 +96,6 @@ func (h *Host) Serve(ctx context.Context, l net.Listener, trust *Trust) error {
 	})
 	if ctx.Err() == nil && h.Draining() {
 		// The coordinators end their sessions when they have been told.
-		late := time.AfterFunc(drainLimitHost, cancel)
-		defer late.Stop()
 		serving.Wait()
 		return nil
 	}
@@ -155,6 +154,15 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 		return err
 	}
 	h.log("coordinator %s at %v: connected", s.peer.Name, conn.RemoteAddr())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.drain, func() { // in a goroutine of its own
+		select {
+		case <-time.After(drainLimitHost):
+			cancel()
+		case <-ctx.Done():
+		}
+	})()
 	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}}
 	return c.run(ctx)
 }

@@ -379,37 +379,49 @@ func TestIdleGoroutines(t *testing.T) {
 	}
 }
 
-// A host may announce 4096 devices in a hello of a few kilobytes. Each is begun,
-// and each begin holds the job's axes.
+// A hello has room for thousands of devices. Each is begun, and each begin holds
+// the job's axes: so only as many as a machine can have are let in.
 func TestManyDevices(t *testing.T) {
+	r, err := acceptDevices(t, maxDevices+1)
+	if err == nil {
+		r.Close()
+	}
+	if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "a host of 65 devices") {
+		t.Errorf("the error is %v", err)
+	}
+
+	before := footprintNow()
+	if r, err = acceptDevices(t, maxDevices); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	job := wideJob(4000, 1)
+	most := int64(0)
+	sampled := &mandelDevice{id: "good", pause: 100 * time.Millisecond, fault: func(context.Context) error {
+		most = max(most, footprintNow().since(before).bytes())
+		return nil
+	}}
+	if _, err := Run(t.Context(), job, append(r.Devices(), sampled), newImageSink(job), Options{Tiles: 3}); err != nil {
+		t.Error(brief(err))
+	}
+	if most > 32<<20 {
+		t.Errorf("a host of %d devices, and a job of 4000×1 pixels, cost %d MiB", len(r.Devices()), most>>20)
+	}
+}
+
+// acceptDevices accepts a host that has n devices and answers nothing.
+func acceptDevices(t *testing.T, n int) (*RemoteHost, error) {
 	here, there := net.Pipe()
-	hello := helloMessage{Devices: make([]DeviceInfo, 3000)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		if conn, err := secure(t.Context(), there, nil, "coordinator"); err == nil {
-			if s, err := newSession(t.Context(), conn, true, hello); err == nil {
+			if s, err := newSession(t.Context(), conn, true, helloMessage{Devices: make([]DeviceInfo, n)}); err == nil {
 				_, _ = io.Copy(io.Discard, s.control)
 				s.close(errors.New("the end"))
 			}
 		}
 	}()
-	before := footprintNow()
-	r, err := Accept(t.Context(), here, "test", nil)
-	if err == nil {
-		job := wideJob(4000, 1)
-		most := int64(0)
-		sampled := &mandelDevice{id: "good", pause: 100 * time.Millisecond, fault: func(context.Context) error {
-			most = max(most, footprintNow().since(before).bytes())
-			return nil
-		}}
-		if _, err := Run(t.Context(), job, append(r.Devices(), sampled), newImageSink(job), Options{Tiles: 3}); err != nil {
-			t.Error(brief(err))
-		}
-		if most > 32<<20 {
-			t.Errorf("a host of %d devices, and a job of 4000×1 pixels, cost %d MiB", len(r.Devices()), most>>20)
-		}
-		r.Close()
-	}
-	<-ended
+	t.Cleanup(func() { <-ended })
+	return Accept(t.Context(), here, "test", nil)
 }

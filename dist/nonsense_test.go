@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,18 +41,28 @@ func (s *script) take(n int) []byte {
 	return b
 }
 
-// randomScripts calls do with random scripts, and prints the seed of one that
-// fails.
+// randomScripts calls do with random scripts, and prints the seed and the one
+// that fails.
 func randomScripts(t *testing.T, n int, do func(t *testing.T, s script)) {
 	seed := rand.Uint64()
+	// Now, and not to the test's log: the panic of another goroutine loses that.
+	fmt.Fprintf(os.Stderr, "%s: seed %d\n", t.Name(), seed)
 	for i := range uint64(n) {
 		rng := rand.New(rand.NewPCG(seed, i))
 		s := make(script, rng.IntN(300))
 		for j := range s {
 			s[j] = byte(rng.Uint32())
 		}
-		if do(t, s); t.Failed() {
-			t.Fatalf("seed %d, script %d: %x", seed, i, []byte(s))
+		func() {
+			defer func() { // also where do ends the test
+				if t.Failed() {
+					t.Logf("seed %d, script %d: %x", seed, i, []byte(s))
+				}
+			}()
+			do(t, s)
+		}()
+		if t.Failed() {
+			return
 		}
 	}
 }

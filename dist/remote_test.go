@@ -4,12 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gpurun/gpurun/kernels"
 )
+
+// fairSink has each of some devices put a tile before any computes another, so
+// that none is done out of its part by chance.
+type fairSink struct {
+	*imageSink
+	left atomic.Int32  // devices, of which a tile is to come
+	fair chan struct{} // closed when there are none
+}
+
+func newFairSink(job kernels.Job, devices int) *fairSink {
+	s := &fairSink{imageSink: newImageSink(job), fair: make(chan struct{})}
+	s.left.Store(int32(devices))
+	return s
+}
+
+func (s *fairSink) Put(t kernels.Tile, r *kernels.Result) error {
+	if s.left.Add(-1) == 0 {
+		close(s.fair)
+	}
+	return s.imageSink.Put(t, r)
+}
+
+// device returns one of the devices.
+func (s *fairSink) device(id string) *mandelDevice {
+	d := &mandelDevice{id: id, pause: time.Millisecond}
+	d.fault = func(ctx context.Context) error {
+		if d.tiles.Load() == 1 {
+			return nil
+		}
+		select {
+		case <-s.fair:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return d
+}
 
 // TestRemote computes a job on one host and on three, in the clear and with a
 // key, together with a device of this machine and without.
@@ -22,15 +63,19 @@ func TestRemote(t *testing.T) {
 		for _, hosts := range []int{1, 3} {
 			for _, local := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%d/%v", name, hosts, local), func(t *testing.T) {
+					n := hosts
+					if local {
+						n++
+					}
+					sink := newFairSink(remoteJob(), n)
 					var devices []Device
 					if local {
-						devices = append(devices, &mandelDevice{id: "local", pause: time.Millisecond})
+						devices = append(devices, sink.device("local"))
 					}
 					for i := range hosts {
-						h := startHost(t, trust, &mandelDevice{id: fmt.Sprint("d", i), pause: time.Millisecond})
+						h := startHost(t, trust, sink.device(fmt.Sprint("d", i)))
 						devices = append(devices, h.dial(t, trust).Devices()...)
 					}
-					sink := newImageSink(remoteJob())
 					r, err := Run(t.Context(), remoteJob(), devices, sink, Options{Tiles: 40})
 					if err != nil {
 						t.Fatal(err)
@@ -154,17 +199,29 @@ func TestRemoteCancel(t *testing.T) {
 }
 
 // TestRemoteDrain has a host leave while it works: nothing is lost but what it
-// had not begun, and Serve returns.
+// had not begun, the session ends, and Serve returns.
 func TestRemoteDrain(t *testing.T) {
 	stays := startHost(t, nil, &mandelDevice{id: "stays", pause: time.Millisecond})
-	leaves := startHost(t, nil, &mandelDevice{id: "leaves", pause: time.Millisecond})
-	devices := append(stays.dial(t, nil).Devices(), leaves.dial(t, nil).Devices()...)
-	go func() {
-		for leaves.device.tiles.Load() < 3 {
-			time.Sleep(time.Millisecond)
+	d := &mandelDevice{id: "leaves", pause: time.Millisecond}
+	leaves := NewHost("host leaves", []Device{d}, []DeviceInfo{{ID: d.id}}, nil)
+	d.fault = func(context.Context) error {
+		if d.tiles.Load() == 3 {
+			leaves.Drain()
 		}
-		leaves.Drain()
-	}()
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- leaves.Serve(t.Context(), l, nil) }()
+	session, err := Dial(t.Context(), l.Addr().String(), "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	devices := append(stays.dial(t, nil).Devices(), session.Devices()...)
 	sink := newImageSink(remoteJob())
 	r, err := Run(t.Context(), remoteJob(), devices, sink, Options{Tiles: 100})
 	if err != nil {
@@ -173,6 +230,24 @@ func TestRemoteDrain(t *testing.T) {
 	sink.check(t)
 	if r.Lost != 0 || r.Retries != 0 || r.Devices[1].SetAside != nil || r.Devices[1].Tiles == 0 {
 		t.Errorf("leaving in peace counts as a loss: %+v", r)
+	}
+	const limit = 10 * time.Second
+	select {
+	case <-session.Done():
+		if err := session.Err(); !errors.Is(err, errDrained) {
+			t.Errorf("the session ended with %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatal("the session does not end")
+	}
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Errorf("Serve returned %v", err)
+		}
+		d.check(t)
+	case <-time.After(limit):
+		t.Error("Serve does not return")
 	}
 }
 

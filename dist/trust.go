@@ -136,7 +136,8 @@ const maxPEMBytes = 1 << 20
 // Certificates are verified as usual, expiry included; revocation lists are
 // not. The side that dials also wants the name that it dialled among the names
 // or IP addresses of the certificate. A certificate needs the extended key
-// usage serverAuth on a side that listens, and clientAuth on one that dials.
+// usage serverAuth on a side that listens, and clientAuth on one that dials,
+// unless it lists none.
 // Any certificate of the authority opens everything, so it should sign for
 // nothing else than gpurun.
 func TrustCertificates(certFile, keyFile, caFile string) (*Trust, error) {

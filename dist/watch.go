@@ -33,13 +33,13 @@ func (w *watch) move() {
 	}
 }
 
-// stalled reports whether it has not moved for so many looks that it should
-// have.
+// stalled reports whether it should have moved and has not, in so many whole
+// times between two looks.
 func (w *watch) stalled(looks int) bool {
 	if w.moved.Swap(false) || !w.due.Load() {
 		w.still = 0
 		return false
 	}
 	w.still++
-	return w.still > looks
+	return w.still >= looks
 }

@@ -14,9 +14,9 @@ func TestWatch(t *testing.T) {
 	}
 	looks(false, false, false, false) // nothing is due
 	w.begin()
-	looks(false, false, false, true, true)
+	looks(false, false, true, true)
 	w.move()
-	looks(false, false, false, true)
+	looks(false, false, true)
 	w.end()
 	looks(false, false, false, false)
 	w.begin()
@@ -24,7 +24,7 @@ func TestWatch(t *testing.T) {
 		looks(false)
 		w.move()
 	}
-	looks(false, false, false, true)
+	looks(false, false, true)
 
 	var none *watch
 	none.begin()

@@ -25,8 +25,10 @@ type settings struct{ Key, Profile string }
 
 type addresses struct{ Host, Yamux, Raw string }
 
-// message is the size of a small message, and chunk that of one write of many.
+// request is the size of what asks for a small message, which is that of a lease;
+// message is the size of the message, and chunk that of one write of many.
 const (
+	request = 35
 	message = 1 << 10
 	chunk   = 256 << 10
 )
@@ -125,8 +127,8 @@ func accept(l net.Listener, trust *dist.Trust, handle func(net.Conn) error) {
 
 // What the bare connections are asked for: a byte, and how often.
 const (
-	wantEchoes   = 'e' // messages back, each when it has come
-	wantMessages = 'm' // messages back, as many at a time as have come
+	wantAnswers  = 'a' // a message for each request, when that has come
+	wantMessages = 'm' // the same, for as many requests at a time as have come
 	wantBytes    = 'b' // bytes, in chunks
 )
 
@@ -140,10 +142,10 @@ func answer(conn net.Conn) error {
 		n := int(binary.LittleEndian.Uint64(header[1:]))
 		var err error
 		switch header[0] {
-		case wantEchoes:
-			err = echo(conn, n)
+		case wantAnswers:
+			err = answerEach(conn, n)
 		case wantMessages:
-			err = echoMany(conn, n)
+			err = answerMany(conn, n)
 		case wantBytes:
 			for at := 0; at < n && err == nil; at += chunk {
 				_, err = conn.Write(pretend.Noise[at%len(pretend.Noise):][:chunk])
@@ -155,31 +157,31 @@ func answer(conn net.Conn) error {
 	}
 }
 
-func echo(conn net.Conn, n int) error {
-	buffer := make([]byte, message)
+func answerEach(conn net.Conn, n int) error {
+	asked := make([]byte, request)
 	for range n {
-		if _, err := io.ReadFull(conn, buffer); err != nil {
+		if _, err := io.ReadFull(conn, asked); err != nil {
 			return err
 		}
-		if _, err := conn.Write(buffer); err != nil {
+		if _, err := conn.Write(pretend.Noise[:message]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// echoMany flushes only when it would have to wait for the next message.
-func echoMany(conn net.Conn, n int) error {
+// answerMany flushes only when it would have to wait for the next request.
+func answerMany(conn net.Conn, n int) error {
 	r, w := bufio.NewReaderSize(conn, 64<<10), bufio.NewWriterSize(conn, 64<<10)
-	buffer := make([]byte, message)
+	asked := make([]byte, request)
 	for range n {
-		if _, err := io.ReadFull(r, buffer); err != nil {
+		if _, err := io.ReadFull(r, asked); err != nil {
 			return err
 		}
-		if _, err := w.Write(buffer); err != nil {
+		if _, err := w.Write(pretend.Noise[:message]); err != nil {
 			return err
 		}
-		if r.Buffered() < message {
+		if r.Buffered() < request {
 			if err := w.Flush(); err != nil {
 				return err
 			}

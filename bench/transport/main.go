@@ -23,7 +23,7 @@ func main() {
 	worker := flag.Bool("worker", false, "be a host; for this command's own use")
 	rounds := flag.Int("rounds", 5, "how often to measure everything")
 	tiles := flag.Int("tiles", 60000, "tiles of a job of small tiles")
-	echoes := flag.Int("echoes", 3000, "round trips to take the median of")
+	asks := flag.Int("asks", 3000, "round trips to take the median of")
 	megabytes := flag.Int("mb", 256, "size of the large results together, in MiB")
 	only := flag.String("only", "", "measure only plain or key")
 	profile := flag.String("cpuprofile", "", "write the coordinator's CPU profile to this file, the hosts' beside it")
@@ -32,7 +32,7 @@ func main() {
 	if *worker {
 		err = serve(os.Stdin, os.Stdout)
 	} else {
-		err = measureAll(*rounds, sizes{*tiles, *echoes, *megabytes << 20}, *only, *profile)
+		err = measureAll(*rounds, sizes{*tiles, *asks, *megabytes << 20}, *only, *profile)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "transport:", err)
@@ -41,7 +41,7 @@ func main() {
 }
 
 // sizes is how much is measured at a time.
-type sizes struct{ tiles, echoes, bytes int }
+type sizes struct{ tiles, asks, bytes int }
 
 // quantity is one row of the table: what was measured in each round.
 type quantity struct {
@@ -59,7 +59,7 @@ type quantity struct {
 func quantities(trust string) []*quantity {
 	return []*quantity{
 		{trust: trust, name: "small tiles, 2 hosts", unit: "k/s", ours: tilesPerSecond, yamux: messagesPerSecond},
-		{trust: trust, name: "round trip, p50", unit: "µs", lower: true, ours: roundTrip, yamux: yamuxEcho, tcp: rawEcho},
+		{trust: trust, name: "round trip, p50", unit: "µs", lower: true, ours: roundTrip, yamux: yamuxAnswers, tcp: rawAnswers},
 		{trust: trust, name: "large results, 1 host", unit: "MB/s", ours: bulk, yamux: yamuxBulk, tcp: rawBulk},
 	}
 }

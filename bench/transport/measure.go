@@ -169,7 +169,7 @@ func roundTrip(c *cluster, n sizes) (float64, error) {
 	}
 	defer runner.Close()
 	result := kernels.NewResult(job, job.Bounds())
-	return medianTime(n.echoes, func() error { return runner.Run(ctx, job.Bounds(), result) })
+	return medianTime(n.asks, func() error { return runner.Run(ctx, job.Bounds(), result) })
 }
 
 func medianTime(n int, f func() error) (float64, error) {
@@ -223,21 +223,21 @@ func ask(conn net.Conn, what byte, n int) error {
 	return err
 }
 
-func yamuxEcho(c *cluster, n sizes) (float64, error) { return bareEcho(c.stream, n) }
-func rawEcho(c *cluster, n sizes) (float64, error)   { return bareEcho(c.raw, n) }
+func yamuxAnswers(c *cluster, n sizes) (float64, error) { return bareAnswers(c.stream, n) }
+func rawAnswers(c *cluster, n sizes) (float64, error)   { return bareAnswers(c.raw, n) }
 
-func bareEcho(dial func(int) (net.Conn, error), n sizes) (float64, error) {
+func bareAnswers(dial func(int) (net.Conn, error), n sizes) (float64, error) {
 	conn, err := dial(0)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if err := ask(conn, wantEchoes, n.echoes); err != nil {
+	if err := ask(conn, wantAnswers, n.asks); err != nil {
 		return 0, err
 	}
 	back := make([]byte, message)
-	return medianTime(n.echoes, func() error {
-		if _, err := conn.Write(pretend.Noise[:message]); err != nil {
+	return medianTime(n.asks, func() error {
+		if _, err := conn.Write(pretend.Noise[:request]); err != nil {
 			return err
 		}
 		_, err := io.ReadFull(conn, back)
@@ -270,7 +270,7 @@ func bareBulk(dial func(int) (net.Conn, error), n sizes) (float64, error) {
 	return float64(size) / time.Since(began).Seconds() / 1e6, nil
 }
 
-// messagesPerSecond measures thousands of messages a second there and back
+// messagesPerSecond measures thousands of requests a second that are answered
 // over bare streams to two hosts, many on the way at a time.
 func messagesPerSecond(c *cluster, n sizes) (float64, error) {
 	var group sync.WaitGroup
@@ -307,7 +307,7 @@ func exchange(c *cluster, host, n int) error {
 				}
 				credit <- struct{}{}
 			}
-			if _, err := w.Write(pretend.Noise[:message]); err != nil {
+			if _, err := w.Write(pretend.Noise[:request]); err != nil {
 				wrote <- err
 				return
 			}

@@ -29,8 +29,8 @@ type jobFlags struct {
 
 func (f *jobFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
-	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port, separated by commas")
+	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, ids from 'gpurun devices', or none to leave the work to hosts, separated by commas")
+	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port or unix:/path, separated by commas")
 	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
 	f.trust.add(cmd)
 	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
@@ -39,7 +39,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
-	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
+	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl", "none")
 	fixed(cmd, "tile", "auto")
 }
 

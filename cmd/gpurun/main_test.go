@@ -51,10 +51,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "opencl" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			switch cond {
+			case "opencl":
+				return hasOpenCL(t), nil
+			case "openssl":
+				return hasOpenSSL(t), nil
 			}
-			return hasOpenCL(t), nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"certificates": makeCertificates(t),
@@ -95,6 +98,15 @@ func hasOpenCL(t *testing.T) bool {
 		}
 	}
 	t.Run("opencl", func(t *testing.T) { testenv.Missing(t, "opencl", "there is no OpenCL device here") })
+	return false
+}
+
+// hasOpenSSL is hasOpenCL for the command openssl.
+func hasOpenSSL(t *testing.T) bool {
+	if _, err := exec.LookPath("openssl"); err == nil {
+		return true
+	}
+	t.Run("openssl", func(t *testing.T) { testenv.Missing(t, "openssl", "there is no openssl here") })
 	return false
 }
 

@@ -29,7 +29,8 @@ func workerCommand() *cobra.Command {
 		Long: `Compute tiles for gpurun on other machines: for those that name this one with
 --hosts, or for the one that it joins, which was started with --listen.
 
-It runs until it is interrupted. SIGTERM lets it finish the tiles that it has.
+It runs until it is interrupted. SIGTERM lets it finish the tiles that it has, for
+at most 30 s; a second one ends it at once.
 Without --key, or your own certificates (--tls-cert, --tls-key and --tls-ca), only
 addresses of this machine are served.`,
 		Example: `  gpurun keygen -o cluster.key
@@ -72,29 +73,34 @@ func work(cmd *cobra.Command, config *gpurun.Config, join string, quiet bool) er
 	if err != nil {
 		return err
 	}
-	drainOnTerm(cmd.Context(), w)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	drainOnTerm(ctx, w, cancel)
 	var ids []string
 	for _, d := range w.Devices() {
 		ids = append(ids, d.ID)
 	}
 	if join != "" {
 		say("joining %s with %s", join, strings.Join(ids, ", "))
-		return w.Join(cmd.Context(), join)
+		return w.Join(ctx, join)
 	}
 	say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
-	return w.Serve(cmd.Context())
+	return w.Serve(ctx)
 }
 
-// drainOnTerm makes SIGTERM let w finish its tiles.
-func drainOnTerm(ctx context.Context, w *gpurun.Worker) {
+// drainOnTerm makes SIGTERM let w finish its tiles, and a second one call end.
+func drainOnTerm(ctx context.Context, w *gpurun.Worker, end func()) {
 	signal.Reset(syscall.SIGTERM) // which is an interrupt to the other verbs
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM)
 	go func() {
-		select {
-		case <-signals:
-			w.Drain()
-		case <-ctx.Done():
+		for _, act := range []func(){w.Drain, end} {
+			select {
+			case <-signals:
+				act()
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/gpurun/gpurun/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -102,7 +104,7 @@ func TestUnplug(t *testing.T) {
 func TestApart(t *testing.T) {
 	before, err := os.Readlink(threadNamespace)
 	if err != nil {
-		t.Skip(err)
+		testenv.Missing(t, "netns", err.Error())
 	}
 	l := New(t, 2)
 	p := l.Host(1).Start(t, nil, "ip", "-brief", "addr")
