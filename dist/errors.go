@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -60,6 +61,9 @@ func computing(device string, t kernels.Tile, err error) *DeviceError {
 type JobError struct {
 	Reason error // ErrTileFailed or ErrNoDevice
 	Causes []*DeviceError
+
+	joinable bool          // devices could have joined the job
+	waited   time.Duration // for one that would
 }
 
 // Error returns the reason, what to do, and every cause.
@@ -67,8 +71,10 @@ func (e *JobError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Reason.Error())
 	switch {
+	case len(e.Causes) == 0 && e.joinable:
+		fmt.Fprintf(&b, ": none joined within %v; start gpurun worker --join, raise --wait, or choose a device", e.waited)
 	case len(e.Causes) == 0:
-		b.WriteString(": no devices were given")
+		b.WriteString(": no devices were given; choose one")
 	case e.Reason == ErrTileFailed:
 		b.WriteString("; look for the fault in the job, or in each device named, and leave out a faulty one: ")
 	default:

@@ -174,9 +174,92 @@ func TestDevicesThatCannotBegin(t *testing.T) {
 	if !errors.Is(err, ErrNoDevice) || !errors.Is(err, boom) || !errors.Is(err, bang) || !strings.Contains(err.Error(), "a: beginning the job: boom") {
 		t.Errorf("got %v", err)
 	}
-	if _, err = runFakes(t, t.Context(), fakeJob{10, 10}, Options{}); !errors.Is(err, ErrNoDevice) || !strings.Contains(err.Error(), "no devices were given") {
+	if _, err = runFakes(t, t.Context(), fakeJob{10, 10}, Options{}); !errors.Is(err, ErrNoDevice) || !strings.Contains(err.Error(), "no devices were given; choose one") {
 		t.Errorf("without devices: %v", err)
 	}
+}
+
+func TestNoDeviceJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := runFakes(t, t.Context(), fakeJob{10, 10}, Options{Join: make(chan Device), Wait: 90 * time.Second})
+		if took := time.Since(start); !errors.Is(err, ErrNoDevice) || took != 90*time.Second {
+			t.Errorf("got %v after %v", err, took)
+		}
+		for _, part := range []string{"none joined within 1m30s", "gpurun worker --join", "--wait", "choose a device"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q does not say %q", err, part)
+			}
+		}
+	})
+}
+
+// leases returns a lease on each of n tiles, all of one device whose rate is
+// known, so that they have deadlines.
+func leases(t *testing.T, q *queue, n int) []*lease {
+	t.Helper()
+	d := q.use("leaves", n)
+	out := make([]*lease, n)
+	for slot := range n {
+		p := q.join(d, slot)
+		p.rate = rate{50, 1}
+		out[slot] = mustPull(t, p)
+	}
+	return out
+}
+
+// The last device wants to leave, and then does not answer what it still has:
+// the deadline of that is the last event there is.
+func TestADeviceThatLeavesAndGoesSilent(t *testing.T) {
+	for _, opts := range []Options{{Tiles: 2}, {Tiles: 2, Join: make(chan Device), Wait: time.Minute}} {
+		synctest.Test(t, func(t *testing.T) {
+			job := fakeJob{10, 10}
+			q := newQueue(job, newCheckSink(job), opts)
+			out := leases(t, q, 2)
+			if err := out[0].lost(errDrained); err != nil {
+				t.Fatal(err)
+			}
+			over := func() bool { synctest.Wait(); return q.ctx.Err() != nil }
+			time.Sleep(deadlineFactor*out[1].predicted + deadlineSlack + opts.Wait - 1)
+			if over() {
+				t.Errorf("the job has ended too early: %v", q.err)
+			}
+			time.Sleep(time.Nanosecond)
+			if !over() || !errors.Is(q.err, ErrNoDevice) || !errors.Is(q.err, errDrained) {
+				t.Errorf("after the deadline: over: %t, with %v", over(), q.err)
+			}
+			q.stop(errHung)
+		})
+	}
+}
+
+// What each puller of a device that leaves gives back goes to one that is idle
+// at once.
+func TestIdlePullersTakeWhatALeavingDeviceGivesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := fakeJob{10, 10}
+		q := newQueue(job, newCheckSink(job), Options{Tiles: 3})
+		out := leases(t, q, 3)
+		taken := make(chan *lease, len(out))
+		for range out {
+			p := q.join(q.use("idle", 1), 0)
+			go func() {
+				if l, err := p.pull(t.Context()); err == nil {
+					taken <- l
+				}
+			}()
+		}
+		synctest.Wait()
+		for i, l := range out {
+			if err := l.lost(errDrained); err != nil {
+				t.Fatal(err)
+			}
+			if synctest.Wait(); len(taken) != i+1 {
+				t.Errorf("%d tiles were given back, and %d taken", i+1, len(taken))
+			}
+		}
+		q.stop(errHung)
+	})
 }
 
 // A tile is lost by its deadline, and its answer, which comes all the same,

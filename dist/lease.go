@@ -18,8 +18,10 @@ const (
 	deadlineFactor = 4
 	deadlineSlack  = time.Second
 
-	// A lease of a puller with an unknown rate is lost when it has not come on
-	// for so long. A driver may take its time to wake up.
+	// A lease of a puller with an unknown rate is lost when nothing of its
+	// device has come on for so long, and the next one of the puller after twice
+	// as long, so that a device which is only slow ends its tile some day. A
+	// driver may take its time to wake up.
 	silenceLimit = 2 * time.Minute
 
 	// A device that has not answered a lease so long after the lease was
@@ -28,11 +30,11 @@ const (
 )
 
 // lease is the right of a puller to answer for one tile. It is live from the
-// grant until it is answered, revoked, or the job ends; what comes after that
-// is refused. The puller answers exactly once, by done, failed or lost, also
-// when the lease has been revoked: that says that the device is free again.
+// grant until it is answered, revoked, or the job ends. What comes after that
+// is refused, by live alone: a tile that goes out again does so in a new lease.
+// The puller answers exactly once, by done, failed or lost, also when the lease
+// has been revoked: that says that the device is free again.
 type lease struct {
-	id        uint64 // the epoch: no two leases of a queue share it
 	tile      kernels.Tile
 	puller    *puller
 	duplicate bool
@@ -49,18 +51,19 @@ type lease struct {
 	start          time.Time
 	predicted      time.Duration
 	rated          bool      // predicted rests on a measured rate
-	due            time.Time // when the queue's alarm has something to say
+	keeps          bool      // its progress matters to a lease that is not rated
+	due            time.Time // see dueAt
 }
 
 // grant leases x to p. q.mu is held.
 func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
-	q.lastID++
 	l := &lease{
-		id: q.lastID, tile: x.tile, puller: p, duplicate: len(x.holders) > 0,
+		tile: x.tile, puller: p, duplicate: len(x.holders) > 0,
 		live: true, pieces: []*piece{x}, cost: x.cost, start: now,
 		predicted: p.rate.predict(x.cost), rated: p.rate.perSecond() > 0,
 	}
 	l.ctx, l.cancel = context.WithCancel(q.ctx)
+	l.keeps = !l.rated || p.device.learning > 0
 	x.holders = append(x.holders, l)
 	l.at = len(q.live)
 	q.live = append(q.live, l)
@@ -81,7 +84,18 @@ func (q *queue) limit(l *lease) time.Duration {
 	if l.rated {
 		return deadlineFactor*l.predicted + deadlineSlack
 	}
-	return silenceLimit
+	return silenceLimit << l.puller.givenUp
+}
+
+// dueAt returns when the queue's alarm has something to say about l. A live
+// lease that is not rated lasts for as long as its device comes on. q.mu is held.
+func (l *lease) dueAt() time.Time {
+	if l.live && !l.rated {
+		if kept := l.puller.device.cameOn.Add(l.puller.q.limit(l)); kept.After(l.due) {
+			return kept
+		}
+	}
+	return l.due
 }
 
 // setAlarm makes sure that overdue runs at due. One timer does for all leases:
@@ -109,17 +123,21 @@ func (q *queue) overdue() {
 		switch {
 		case q.over:
 			return
-		case l.answered || now.Before(l.due):
+		case l.answered || now.Before(l.dueAt()):
 		case l.live:
+			if !l.rated {
+				l.puller.givenUp++
+			}
 			q.revoke(l, OutcomeLost)
 			q.dispatch()
+			q.lookForDevices() // its device may have left, as the last one
 		default:
 			q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, errHung))
 		}
 	}
 	q.revoked = slices.DeleteFunc(q.revoked, func(l *lease) bool { return l.answered || !l.puller.device.inUse() })
 	for _, l := range slices.Concat(q.live, q.revoked) {
-		q.setAlarm(l.due, now)
+		q.setAlarm(l.dueAt(), now)
 	}
 }
 
@@ -152,8 +170,10 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Durati
 // pending what l alone held. q.mu is held.
 func (q *queue) revoke(l *lease, outcome Outcome) {
 	now := time.Now()
-	if elapsed := now.Sub(l.start); elapsed > l.predicted {
-		l.puller.rate.add(l.cost, elapsed) // slower than was thought, at least by so much
+	// Slower than was thought, at least by so much. Without a prediction it is
+	// not known whether the device had begun: it may have had other tiles to do.
+	if elapsed := now.Sub(l.start); l.rated && elapsed > l.predicted {
+		l.puller.rate.add(l.cost, elapsed)
 	}
 	q.close(l, outcome, now, 0)
 	l.cancel()
@@ -187,26 +207,23 @@ func (l *lease) answer() bool {
 // progress returns what to call when the device has come some way, or nil if
 // it makes no difference.
 func (l *lease) progress() func() {
-	if l.rated {
+	if !l.keeps {
 		return nil
 	}
-	return func() { _ = l.keep() } // a lease that is over needs no keeping
+	return l.keep
 }
 
-// keep says that the device is still at it. It keeps a lease alive of which
-// it is not known how long it should take, and returns errRefused if the
-// lease is no longer live.
-func (l *lease) keep() error {
+// keep says that the device is still at it. It keeps alive all leases of the
+// device of which it is not known how long they should take: a device of
+// another host has more tiles than it computes at a time, and those that wait
+// there do not come on themselves.
+func (l *lease) keep() {
 	q := l.puller.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !l.live {
-		return errRefused
+	if l.live {
+		l.puller.device.cameOn = time.Now()
 	}
-	if !l.rated {
-		l.due = time.Now().Add(q.limit(l))
-	}
-	return nil
 }
 
 // done answers l with the result of its tile, which took busy to compute, and
@@ -226,7 +243,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	}
 	q.close(l, OutcomeDone, now, computing)
 	l.cancel()
-	p.rate.add(l.cost, busy)
+	p.learn(l.cost, busy)
 	p.device.setback = 0
 	q.claim(l)
 	p.device.work.add(l, r)
@@ -334,16 +351,15 @@ func (l *lease) lost(err error) error {
 	if !l.answer() {
 		return errRefused
 	}
-	if errors.Is(err, errDrained) {
+	switch {
+	case errors.Is(err, errDrained):
 		q.revoke(l, OutcomeStopped) // the host has never seen it
 		q.leave(l.puller.device)
-		q.lookForDevices()
-		return nil
-	}
-	q.revoke(l, OutcomeLost)
-	if errors.Is(err, errHostGone) {
+	case errors.Is(err, errHostGone):
+		q.revoke(l, OutcomeLost)
 		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, err))
-	} else {
+	default:
+		q.revoke(l, OutcomeLost)
 		q.setBack(l, err)
 	}
 	q.lookForDevices()

@@ -37,6 +37,7 @@ type queue struct {
 	// grows while the job has not ended.
 	putting  sync.WaitGroup
 	progress progress
+	joinable bool          // devices may come
 	wait     time.Duration // for a device, when there is none
 
 	mu       sync.Mutex
@@ -50,11 +51,11 @@ type queue struct {
 	waiting  []*request // in the order of their pulls
 	revoked  []*lease   // that may not have been answered yet
 	wake     *time.Timer
+	giveUp   *time.Timer // for want of a device
 	alarm    *time.Timer // for what is due
 	alarmAt  time.Time   // zero: it is not set
-	lastID   uint64
-	areaDone int     // elements put into the sink
-	costDone float64 // their cost
+	areaDone int         // elements put into the sink
+	costDone float64     // their cost
 	counts   counts
 }
 
@@ -68,6 +69,9 @@ type deviceUse struct {
 	left    bool // aside because it left in peace: its leases are still answered
 	setback int  // answers without a result since the last one with
 	work    work
+
+	learning int       // its pullers that are
+	cameOn   time.Time // when it last said that a tile came some way
 
 	// Beside a puller for each slot there may be spare ones, up to most pullers
 	// together; resting are those that are not needed now. See enlist.
@@ -84,6 +88,8 @@ type puller struct {
 	device   *deviceUse
 	slot     int
 	rate     rate
+	learning bool          // its rate is not known yet
+	givenUp  int           // leases, in that time, for silence
 	overhead time.Duration // of a tile, besides computing; smoothed
 	tile     time.Duration // computing, of a tile; smoothed
 }
@@ -103,8 +109,9 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
 		ended:    make(chan struct{}),
 		progress: progress{report: opts.Progress},
+		joinable: opts.Join != nil,
 	}
-	if opts.Join != nil {
+	if q.joinable {
 		q.wait = opts.Wait
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
@@ -155,8 +162,9 @@ func (q *queue) use(id string, slots int) *deviceUse {
 func (q *queue) join(d *deviceUse, slot int) *puller {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := &puller{q: q, device: d, slot: slot}
+	p := &puller{q: q, device: d, slot: slot, learning: true}
 	d.began = true
+	d.learning++
 	q.pullers = append(q.pullers, p)
 	return p
 }
@@ -334,7 +342,10 @@ func (q *queue) awaitDevice() {
 		return
 	}
 	came := len(q.devices)
-	time.AfterFunc(q.wait, func() {
+	if q.giveUp != nil {
+		q.giveUp.Stop() // it waits for a device that has come and gone
+	}
+	q.giveUp = time.AfterFunc(q.wait, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		// If more have come and gone, a later call waits for the next.
@@ -345,7 +356,7 @@ func (q *queue) awaitDevice() {
 }
 
 func (q *queue) noDevice() error {
-	e := &JobError{Reason: ErrNoDevice}
+	e := &JobError{Reason: ErrNoDevice, joinable: q.joinable, waited: q.wait}
 	for _, d := range q.devices {
 		e.Causes = append(e.Causes, d.aside)
 	}
@@ -392,7 +403,7 @@ func (q *queue) end(err error) {
 		close(r.ready)
 	}
 	q.waiting = nil
-	for _, timer := range []*time.Timer{q.wake, q.alarm} {
+	for _, timer := range []*time.Timer{q.wake, q.giveUp, q.alarm} {
 		if timer != nil {
 			timer.Stop()
 		}

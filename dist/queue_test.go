@@ -41,12 +41,12 @@ func TestAnswersToADeadLeaseAreRefused(t *testing.T) {
 		l := mustPull(t, p)
 		time.Sleep(deadlineFactor*time.Second + deadlineSlack)
 		synctest.Wait()
-		if l.ctx.Err() == nil || l.keep() != errRefused {
+		if l.ctx.Err() == nil {
 			t.Error("the lease is alive after its deadline")
 		}
 		again := mustPull(t, p)
-		if again.tile != l.tile || again.id == l.id {
-			t.Errorf("lost %v (%d), then leased %v (%d)", l.tile, l.id, again.tile, again.id)
+		if again.tile != l.tile || again == l {
+			t.Errorf("lost %v, then leased %v, the same: %t", l.tile, again.tile, again == l)
 		}
 		if answer(l, 1) != errRefused || l.failed(errHung) != errRefused || l.lost(errHung) != errRefused {
 			t.Error("an answer to a lost lease was taken")
@@ -73,11 +73,11 @@ func TestKeepHoldsALeaseOfUnknownLength(t *testing.T) {
 		l := mustPull(t, p)
 		for range 10 {
 			time.Sleep(silenceLimit * 9 / 10)
-			if err := l.keep(); err != nil {
-				t.Fatal(err)
+			if l.keep(); l.ctx.Err() != nil {
+				t.Fatal("a lease that was kept alive has ended")
 			}
 		}
-		if silent.keep() != errRefused {
+		if silent.ctx.Err() == nil {
 			t.Error("a lease lives that was never kept alive")
 		}
 		if err := answer(l, time.Second); err != nil {
@@ -86,16 +86,66 @@ func TestKeepHoldsALeaseOfUnknownLength(t *testing.T) {
 		// The rate is known now, and with it the deadline.
 		l = mustPull(t, p)
 		time.Sleep(deadlineFactor*l.predicted + deadlineSlack - 1)
-		if err := l.keep(); err != nil {
-			t.Error(err)
+		if l.keep(); l.ctx.Err() != nil {
+			t.Error("a lease has ended before its deadline")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if l.keep() != errRefused {
+		if l.ctx.Err() == nil {
 			t.Error("keep moved the deadline of a lease whose length is known")
 		}
 		q.stop(errHung)
 	})
+}
+
+// A lease whose length is known speaks for those beside it, since a device may
+// have them all and compute one; and what was given up says nothing of the rate.
+func TestProgressKeepsWhatWaitsOnTheDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := fakeJob{10, 10}
+		q := newQueue(job, newCheckSink(job), Options{Tiles: 2})
+		d := q.use("a", 2)
+		a, b := q.join(d, 0), q.join(d, 1)
+		a.rate = rate{50, 3600}
+		computing, waiting := mustPull(t, a), mustPull(t, b)
+		for range 10 {
+			time.Sleep(silenceLimit * 9 / 10)
+			if comesOn := computing.progress(); comesOn == nil {
+				t.Error("nobody wants to know that the device comes on")
+			} else {
+				comesOn()
+			}
+		}
+		if waiting.ctx.Err() != nil {
+			t.Error("a lease was given up that waited on a device which came on")
+		}
+		time.Sleep(silenceLimit)
+		synctest.Wait()
+		if waiting.ctx.Err() == nil || computing.ctx.Err() != nil {
+			t.Error("the lease on a silent device lives, or one before its deadline does not")
+		}
+		if r := b.rate.perSecond(); r != 0 {
+			t.Errorf("the lease that was given up made a rate of %g", r)
+		}
+		q.stop(errHung)
+	})
+}
+
+func TestProgressIsNotAskedForWhereAllRatesAreKnown(t *testing.T) {
+	job := fakeJob{10, 10}
+	q := newQueue(job, newCheckSink(job), Options{Tiles: 10})
+	d := q.use("a", 2)
+	a, b := q.join(d, 0), q.join(d, 1)
+	for i, p := range []*puller{a, b, a} {
+		l := mustPull(t, p)
+		if asked := l.progress() != nil; asked != (i < 2) {
+			t.Errorf("lease %d: asked for progress: %t", i, asked)
+		}
+		if err := answer(l, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.stop(errHung)
 }
 
 func TestPullHonoursItsContext(t *testing.T) {
@@ -247,11 +297,13 @@ func (m *model) setAside(d *deviceUse) {
 
 // act answers l in a random way.
 func (m *model) act(l *lease) (err error) {
-	switch m.rng.IntN(30) {
-	case 0:
+	switch n := m.rng.IntN(120); {
+	case n < 4:
 		err = l.failed(m.boom)
-	case 1:
+	case n < 8:
 		err = l.lost(m.boom)
+	case n == 8:
+		err = l.lost(errDrained)
 	default:
 		err = answer(l, time.Since(l.start))
 	}
@@ -298,7 +350,7 @@ func (m *model) check() {
 	}
 	leased := map[*piece]int{}
 	for _, l := range q.live {
-		if len(l.pieces) == 0 || l.ctx.Err() != nil || !l.puller.device.inUse() {
+		if len(l.pieces) == 0 || l.ctx.Err() != nil || !l.puller.device.inUse() && !l.puller.device.left {
 			m.Fatalf("the lease on %v is alive for no good", l.tile)
 		}
 		for _, x := range l.pieces {

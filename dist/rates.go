@@ -84,6 +84,15 @@ func duration(seconds float64) time.Duration {
 	return time.Duration(min(seconds*1e9, math.MaxInt64/16))
 }
 
+// learn takes in what a tile of p took.
+func (p *puller) learn(cost float64, busy time.Duration) {
+	p.rate.add(cost, busy)
+	if p.learning && p.rate.perSecond() > 0 {
+		p.learning = false
+		p.device.learning--
+	}
+}
+
 // noteOverhead takes in what a tile took besides computing. The part that all
 // tiles have is looked for, which the quickest show: others are larger, and
 // their results take longer on the way, or something got lost there.

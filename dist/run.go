@@ -44,7 +44,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 		q.stop(ctx.Err())
 	case len(devices) == 0:
 		q.mu.Lock()
-		q.awaitDevice()
+		q.lookForDevices()
 		q.mu.Unlock()
 	}
 	unwatch := context.AfterFunc(ctx, func() { q.stop(ctx.Err()) })

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
@@ -280,6 +282,19 @@ func TestCancelledBeforeTheStart(t *testing.T) {
 	if _, err := runFakes(t, ctx, fakeJob{10, 10}, Options{}, &fakeDevice{id: "a"}); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A job that waited for a device leaves no timer behind, which would hold what
+// the job was put into.
+func TestNothingIsHeldOfAJobThatWaited(t *testing.T) {
+	join := make(chan Device, 1)
+	join <- &fakeDevice{id: "a"}
+	sink := newCheckSink(fakeJob{10, 10})
+	held := weak.Make(sink)
+	if _, err := Run(t.Context(), sink.job, nil, sink, Options{Join: join, Wait: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "the sink is let go", func() bool { runtime.GC(); return held.Value() == nil })
 }
 
 // On the real clock, with devices that take no time, for the race detector.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/cpu"
@@ -98,4 +99,60 @@ func TestScheduleOfImages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// crowdedDevice is like a device of another host with one slot: it has more tiles
+// than that, computes one at a time, and only of this one it says that it comes on.
+type crowdedDevice struct {
+	turn chan struct{} // holds one token
+	tile time.Duration // what each takes
+}
+
+func (d crowdedDevice) ID() string                                                 { return "crowded" }
+func (d crowdedDevice) Slots() int                                                 { return 1 + prefetched }
+func (d crowdedDevice) Close() error                                               { return nil }
+func (d crowdedDevice) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return d, nil }
+
+func (d crowdedDevice) Run(ctx context.Context, _ kernels.Tile, r *kernels.Result) error {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for range d.tile / heartbeat {
+		if err := pause(ctx, heartbeat); err != nil {
+			return err
+		}
+		r.Advance()
+	}
+	return nil
+}
+
+// A device that never says that it comes on is given more time with every lease.
+func TestALongTileOfADeviceThatNeverSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		report, err := runFakes(t, ctx, fakeJob{10, 10}, Options{Tiles: 1}, &fakeDevice{id: "a", rate: 100 / (10 * time.Minute).Seconds()})
+		if err != nil || report.Lost != 3 {
+			t.Errorf("got %v, with %d lost", err, report.Lost)
+		}
+	})
+}
+
+// Nothing is lost of tiles that take much longer than silence may last, though
+// most of them wait on the device for longer than that before they come on.
+func TestLongTilesThatWaitOnTheirDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tiles, each = 8, 30 * time.Minute
+		crowded := crowdedDevice{make(chan struct{}, 1), each}
+		report, err := Run(t.Context(), fakeJob{40, 40}, []Device{crowded}, nowhere{}, Options{Tiles: tiles})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Lost > 0 || report.Makespan != tiles*each {
+			t.Errorf("%d leases were lost, and it took %v", report.Lost, report.Makespan)
+		}
+	})
 }
