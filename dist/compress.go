@@ -111,7 +111,8 @@ func (c *compression) compress(o outgoing) outgoing {
 	}
 	m := o.message.(resultMessage)
 	m.Encoding = encodedZstd
-	return outgoing{typ: o.typ, message: m, planes: [][]byte{z.out}, free: func() { compressors.Put(z) }, sent: o.sent}
+	o.message, o.planes, o.free = m, [][]byte{z.out}, func() { compressors.Put(z) }
+	return o
 }
 
 // note takes in that the compressor made out bytes of in, and how long it took.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func begin(ctx context.Context, conn net.Conn, trust *Trust, dialled string, hel
 // greet exchanges hellos over conn and returns the peer's, and how long it
 // takes to be answered.
 func greet(conn net.Conn, dialler bool, hello helloMessage) (peer helloMessage, roundTrip time.Duration, err error) {
+	hello = hello.printable() // what a driver says need not even be UTF-8
 	hello.Kernels = kernels.Version
 	ours, err := appendFrame([]byte(preamble), typeHello, hello, 0)
 	if err != nil {
@@ -108,17 +110,24 @@ func readHello(r io.Reader) (hello helloMessage, err error) {
 	if len(hello.Devices) > maxDevices {
 		return hello, protocolError("a host of %d devices", len(hello.Devices))
 	}
-	hello.Name = printable(hello.Name)
-	for i := range hello.Devices {
-		d := &hello.Devices[i]
-		for _, text := range []*string{&d.ID, &d.Kind, &d.Name, &d.Driver, &d.F32, &d.F64} {
-			*text = printable(*text)
-		}
-	}
+	hello = hello.printable()
 	if hello.Kernels != kernels.Version {
 		return hello, versionError("%s has kernels of version %d and this has version %d", hello.Name, hello.Kernels, kernels.Version)
 	}
 	return hello, nil
+}
+
+// printable returns m with texts that can be printed anywhere.
+func (m helloMessage) printable() helloMessage {
+	m.Name = printable(m.Name)
+	m.Devices = slices.Clone(m.Devices)
+	for i := range m.Devices {
+		d := &m.Devices[i]
+		for _, text := range []*string{&d.ID, &d.Kind, &d.Name, &d.Driver, &d.F32, &d.F64} {
+			*text = printable(*text)
+		}
+	}
+	return m
 }
 
 func readPreamble(r io.Reader) error {

@@ -102,6 +102,15 @@ func TestGreetMisfits(t *testing.T) {
 	}
 }
 
+// TestGreetWithOddNames has a driver whose name is not UTF-8.
+func TestGreetWithOddNames(t *testing.T) {
+	m := helloMessage{Name: "a\xffb", Devices: []DeviceInfo{{ID: "d", Name: "GPU\xae\n"}}}
+	got := m.printable()
+	if got.Name != "a\uFFFDb" || got.Devices[0].Name != "GPU\uFFFD\uFFFD" || m.Devices[0].Name != "GPU\xae\n" {
+		t.Errorf("%+v becomes %+v", m, got)
+	}
+}
+
 func TestWindows(t *testing.T) {
 	for _, test := range []struct {
 		roundTrip time.Duration

@@ -21,7 +21,8 @@ type hosting struct {
 
 	mu     sync.Mutex
 	jobs   map[uint64]*hostedJob
-	leases map[uint64]*hostedLease
+	leases map[uint64]*hostedLease // until their answers are written
+	begins int                     // likewise, those of jobs that have ended among them
 }
 
 // hostedJob is a job that a device of the host has begun.
@@ -35,6 +36,8 @@ type hostedJob struct {
 	ctx    context.Context
 	leases sync.WaitGroup
 
+	moved atomic.Bool // the device has come on with it since the coordinator was told
+
 	// todo hands leases to goroutines that have computed others before, and
 	// have the stack for it, and idle is how many of those wait.
 	todo chan *hostedLease
@@ -47,15 +50,20 @@ type hostedJob struct {
 type hostedLease struct {
 	id     uint64
 	tile   kernels.Tile
+	job    *hostedJob
 	ctx    context.Context
 	cancel context.CancelFunc
-	moved  atomic.Bool // it has come some way since the coordinator was told
+
+	computing atomic.Bool
+	moved     atomic.Bool // it has come some way since the coordinator was told
 }
 
 // The most that one coordinator may have on a host at a time, and the most
-// goroutines that wait for more leases of a job.
+// goroutines that wait for more leases of a job. maxBegins bounds the answers that
+// wait to be written, as maxLeases does: a job that ends makes room for another.
 const (
 	maxJobs   = 64
+	maxBegins = 1024
 	maxLeases = 4096
 	maxIdle   = deepest
 )
@@ -98,12 +106,27 @@ func (c *hosting) run(ctx context.Context) error {
 	return cause
 }
 
-// tellProgress says which leases have come some way since it did last.
+// comeOn notes that the device has come some way with a lease of j.
+func (j *hostedJob) comeOn() {
+	if !j.moved.Load() { // it is looked at rarely, and a store has a price
+		j.moved.Store(true)
+	}
+}
+
+// tellProgress says which leases have come some way since it did last. One that
+// is not being computed does when its device does: it waits for the others there,
+// and would be given up if it were not heard of.
 func (c *hosting) tellProgress() {
 	var m progressMessage
+	moved := map[*hostDevice]bool{}
 	c.mu.Lock()
+	for _, j := range c.jobs {
+		if j.moved.Swap(false) {
+			moved[j.device] = true
+		}
+	}
 	for id, l := range c.leases {
-		if l.moved.Swap(false) {
+		if l.moved.Swap(false) || moved[l.job.device] && !l.computing.Load() {
 			m.Leases = append(m.Leases, id)
 		}
 	}
@@ -164,21 +187,23 @@ func (c *hosting) begin(m beginMessage) error {
 	j.buffers.New = func() any { return new(buffer) }
 	j.ctx, j.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
-	if c.jobs[m.Job] != nil || len(c.jobs) >= maxJobs {
+	if c.jobs[m.Job] != nil || len(c.jobs) >= maxJobs || c.begins >= maxBegins {
+		err := protocolError("job %d, beside %d, with %d to begin", m.Job, len(c.jobs), c.begins)
 		c.mu.Unlock()
 		j.cancel()
-		return protocolError("job %d, beside %d", m.Job, len(c.jobs))
+		return err
 	}
 	c.jobs[m.Job] = j
+	c.begins++
 	c.mu.Unlock()
 	c.work.Go(func() {
 		j.runner, j.err = j.device.Begin(j.ctx, job)
 		close(j.ready)
 		answer := beganMessage{Job: m.Job}
 		if j.err != nil {
-			answer.Error = j.err.Error()
+			answer.Error = errorText(j.err)
 		}
-		c.send(outgoing{typ: typeBegan, message: answer})
+		c.send(outgoing{typ: typeBegan, message: answer, turn: c.forgetBegin})
 		<-j.ctx.Done()
 		c.awaitLeases(j)
 		if j.runner != nil {
@@ -188,6 +213,13 @@ func (c *hosting) begin(m beginMessage) error {
 		}
 	})
 	return nil
+}
+
+// forgetBegin notes that the answer to a begin need not wait any more.
+func (c *hosting) forgetBegin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begins--
 }
 
 // awaitLeases waits until all leases of j, whose context is done, are answered.
@@ -222,7 +254,7 @@ func (c *hosting) lease(m leaseMessage) error {
 	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
 		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
 	}
-	l := &hostedLease{id: m.Lease, tile: t}
+	l := &hostedLease{id: m.Lease, tile: t, job: j}
 	l.ctx, l.cancel = context.WithCancel(j.ctx)
 	c.leases[m.Lease] = l
 	j.leases.Add(1)
@@ -238,9 +270,10 @@ func (c *hosting) lease(m leaseMessage) error {
 func (c *hosting) computeAll(j *hostedJob, l *hostedLease) {
 	for {
 		o := c.compute(j, l)
-		c.mu.Lock()
-		delete(c.leases, l.id)
-		c.mu.Unlock()
+		// Until then it counts as a lease: so there is a bound to the answers that
+		// wait for a coordinator that does not read.
+		id := l.id
+		o.turn = func() { c.forgetLease(id) }
 		c.send(o)
 		l.cancel()
 		j.leases.Done()
@@ -257,10 +290,17 @@ func (c *hosting) computeAll(j *hostedJob, l *hostedLease) {
 	}
 }
 
+// forgetLease notes that the answer to a lease need not wait any more.
+func (c *hosting) forgetLease(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.leases, id)
+}
+
 // compute computes the tile of l and returns the answer.
 func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	failed := func(err error, lost bool) outgoing {
-		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: err.Error()}}
+		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: errorText(err)}}
 	}
 	asked := time.Now()
 	select {
@@ -283,8 +323,15 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	start := time.Now()
 	b := j.buffers.Get().(*buffer)
 	r := b.result(j.job, l.tile)
-	r.Progress = func() { l.moved.Store(true) }
-	if err := j.runner.Run(l.ctx, l.tile, r); err != nil {
+	r.Progress = func() {
+		l.moved.Store(true)
+		j.comeOn()
+	}
+	l.computing.Store(true)
+	err = j.runner.Run(l.ctx, l.tile, r)
+	l.computing.Store(false)
+	j.comeOn()
+	if err != nil {
 		j.buffers.Put(b)
 		return failed(err, l.ctx.Err() != nil || errors.Is(err, ErrLost))
 	}

@@ -15,9 +15,10 @@ type outgoing struct {
 	message any
 	planes  [][]byte // bulk data
 
-	// Not nil with planes: called when these may be used again, and when all has
-	// been written. Compressed planes are free before that.
-	free, sent func()
+	// Called where they are not nil: turn when this is to be written next, and the
+	// peer has seen nothing of it; free when the planes may be used again, which
+	// is sooner if they were compressed; sent when all has been written.
+	turn, free, sent func()
 }
 
 // outbox holds the messages that wait to be written to one stream, in the
@@ -143,7 +144,6 @@ func (s *session) write(b *outbox) {
 // writing that the caller has, and ends the turn. An error ends the session.
 func (s *session) writeTurn(b *outbox, first *outgoing) (err error) {
 	b.moves.begin()
-	defer b.moves.end()
 	if first != nil {
 		err = s.writeOne(b, *first)
 	} else {
@@ -162,6 +162,7 @@ func (s *session) writeTurn(b *outbox, first *outgoing) (err error) {
 		s.end(fmt.Errorf("write to %s: %w", s.peer.Name, err))
 		return err
 	}
+	b.moves.end() // before another turn can begin
 	b.release()
 	return nil
 }
@@ -179,15 +180,22 @@ func (s *session) writeEach(b *outbox, batch []outgoing) error {
 
 // writeOne writes a frame. The caller has the turn of writing.
 func (s *session) writeOne(b *outbox, o outgoing) error {
+	if o.turn != nil {
+		o.turn()
+	}
 	size := planesSize(o.planes)
 	data, err := appendFrame(b.w.AvailableBuffer(), o.typ, o.message, size)
 	if err != nil {
 		return err
 	}
-	if _, err := b.w.Write(data); err != nil {
-		return err
+	for len(data) > 0 { // a begin may take minutes on a slow line
+		n, err := b.w.Write(data[:min(len(data), bulkFrame)])
+		if err != nil {
+			return err
+		}
+		b.moves.move()
+		data = data[n:]
 	}
-	b.moves.move()
 	if size > int64(b.w.Size()) {
 		if err := s.writeBulk(b, o.planes, size); err != nil {
 			return err

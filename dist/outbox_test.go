@@ -293,6 +293,21 @@ func TestOutboxWritesWhatWaits(t *testing.T) {
 	}
 }
 
+// TestOutboxWatchEndsInItsTurn has a turn end when no other can begin: the watch
+// ends before the turn does, as else it would end that of the next.
+func TestOutboxWatchEndsInItsTurn(t *testing.T) {
+	control := &keptStream{t: t, gate: make(chan struct{})}
+	s := sessionOn(t, control, &keptStream{t: t})
+	sent := make(chan bool)
+	go func() { sent <- s.send(leasing(1)) }()
+	within(t, time.Second, "the lease is being written", control.writing.Load)
+	s.outControl.mu.Lock()
+	close(control.gate)
+	within(t, time.Second, "the watch has ended", func() bool { return !s.outControl.moves.due.Load() })
+	s.outControl.mu.Unlock()
+	<-sent
+}
+
 // TestOutboxFailure has a write fail, of a sender and of the session's own
 // goroutine: the session ends, and nothing is written any more.
 func TestOutboxFailure(t *testing.T) {

@@ -195,8 +195,9 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 	w, ok := r.leases[m.Lease]
 	r.mu.Unlock()
 	if !ok {
+		// Nobody waits for it, a lease least of all that goes out under its number
+		// while it is read.
 		_, err := io.CopyN(io.Discard, bulk, size)
-		r.answer(m.Lease, reply{})
 		return err
 	}
 	due := int64(kernels.ResultBytes(w.runner.job, w.tile))
@@ -275,6 +276,10 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	spec, err := encodeJob(job)
 	if err != nil {
 		return nil, err
+	}
+	if len(spec) > maxSpec {
+		return nil, fmt.Errorf("a job that takes %d bytes to describe, where hosts take at most %d: "+
+			"compute its image in parts, of fewer rows and columns each", len(spec), maxSpec)
 	}
 	h := d.host
 	id := h.lastID.Add(1)

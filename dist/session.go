@@ -232,9 +232,8 @@ func (s *session) read(stream net.Conn, largest uint32, handle func(f frame, r i
 	}
 	memory := make([]byte, smallMessage) // the handlers keep nothing of a frame
 	for {
-		f, err := readFrameIn(in.r, memory, largest)
+		f, err := readFrameIn(in, memory, largest)
 		if err == nil {
-			s.heard.move()
 			in.moves.begin()
 			err = handle(f, in)
 			in.moves.end()
@@ -246,11 +245,12 @@ func (s *session) read(stream net.Conn, largest uint32, handle func(f frame, r i
 	}
 }
 
-// incoming reads the bulk data of a stream, and says that it comes.
+// incoming reads a stream, and says that something comes: also in the middle of
+// a long message, behind which no ping gets through.
 type incoming struct {
 	session *session
 	r       *bufio.Reader
-	moves   *watch // nil without
+	moves   *watch // with bulk data; nil without
 }
 
 func (in *incoming) Read(p []byte) (int, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/fxamacker/cbor/v2"
@@ -49,6 +50,13 @@ const (
 	// long axes, nothing else is long.
 	maxMessage = 64 << 10
 	maxBegin   = 32 << 20
+
+	// maxSpec bounds the description of a job, beside which a begin has little.
+	maxSpec = maxBegin - 256
+
+	// longestError is how much is sent of the text of an error: far less than a
+	// message may have, as thousands may wait for a peer that is slow to read.
+	longestError = 4 << 10
 
 	// maxDevices bounds the devices of a host: each takes the axes of a job.
 	maxDevices = 64
@@ -146,16 +154,29 @@ type failedMessage struct {
 	Error string `cbor:"3,keyasint"`
 }
 
+// errorText returns what is sent of the text of err. Of a text that is too long,
+// such as all that a compiler has to say, that is the beginning and the end.
+func errorText(err error) string {
+	text := err.Error()
+	if left := len(text) - longestError; left > 0 {
+		const end = longestError / 4
+		text = fmt.Sprintf("%s\n… %d bytes are left out …\n%s", text[:longestError-end], left, text[len(text)-end:])
+	}
+	return strings.ToValidUTF8(text, "\uFFFD") // nothing else can be decoded
+}
+
 // printableLines is printable line by line, for errors: a compiler has much to
-// say.
+// say. An errorText is rarely cut once more.
 func printableLines(s string) string {
-	const most = 100
+	const most = 200
 	lines := strings.Split(strings.ReplaceAll(s, "\t", "    "), "\n")
 	for i := range lines {
 		lines[i] = printable(lines[i])
 	}
-	if len(lines) > most {
-		lines = append(lines[:most], "…")
+	if left := len(lines) - most; left > 0 {
+		const end = most / 4
+		note := fmt.Sprintf("… %d lines are left out …", left)
+		lines = slices.Concat(lines[:most-end], []string{note}, lines[len(lines)-end:])
 	}
 	return strings.Join(lines, "\n")
 }
