@@ -181,14 +181,22 @@ func printableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Messages are decoded with bounds on everything that could grow.
+// Messages are decoded with bounds on everything that could grow. The devices of
+// a hello grow most: each takes a byte at least, and a hundred of memory. One that
+// has some too many is told so.
 var (
-	decoding = must(cbor.DecOptions{
-		MaxArrayElements: 4096, MaxMapPairs: 64, MaxNestedLevels: 8,
+	decoding      = decoder(4096)
+	helloDecoding = decoder(2 * maxDevices)
+	encoding      = must(cbor.CoreDetEncOptions().EncMode())
+)
+
+// decoder returns a decoder of arrays of at most so many elements.
+func decoder(elements int) cbor.DecMode {
+	return must(cbor.DecOptions{
+		MaxArrayElements: elements, MaxMapPairs: 64, MaxNestedLevels: 8,
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 	}.DecMode())
-	encoding = must(cbor.CoreDetEncOptions().EncMode())
-)
+}
 
 func must[T any](v T, err error) T {
 	if err != nil {
@@ -279,7 +287,11 @@ func (f frame) decode(m any) error {
 			return nil
 		}
 	}
-	if err := decoding.Unmarshal(f.message, m); err != nil {
+	mode := decoding
+	if f.typ == typeHello {
+		mode = helloDecoding
+	}
+	if err := mode.Unmarshal(f.message, m); err != nil {
 		return protocolError("message %d: %v", f.typ, err)
 	}
 	return nil

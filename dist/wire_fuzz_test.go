@@ -14,13 +14,13 @@ import (
 )
 
 // What decoding may allocate: so many times the bytes that came, and a little.
-// A hello has the largest factor: a device without anything takes one byte, and
-// 120 of memory.
+// The leases of a progress message have the largest factor: a small number takes
+// one byte, and 8 of memory.
 const (
-	messageFactor = 160
-	jobFactor     = 8  // the axes twice, as bytes and as numbers
-	kernelFactor  = 64 // what is no kernel is quoted in an error
-	decodingBase  = 16 << 10
+	messageFactor = 16
+	jobFactor     = 8        // the axes twice, as bytes and as numbers
+	kernelFactor  = 64       // what is no kernel is quoted in an error
+	decodingBase  = 32 << 10 // as many devices as a hello may have take half of it
 )
 
 // messageOf returns a pointer to an empty message of the type.
