@@ -11,8 +11,9 @@ import (
 // little at a time; here more is read at once.
 //
 // It also looks at the frames that come, and lets through what a session has:
-// data for its two streams, of at most a window. With others a peer could make
-// yamux take memory and start goroutines without end.
+// data for its two streams, in frames of the size that sessions write. With others
+// a peer could make yamux start goroutines without end, and take memory before any
+// data has come: as much as a frame says that it has.
 //
 // As yamux has it, one goroutine writes and one reads.
 type muxConn struct {
@@ -22,9 +23,8 @@ type muxConn struct {
 	ahead  []byte // has been read and not asked for yet
 	memory []byte // of ahead
 
-	window uint32
-	next   []byte // what has come of the header of the next frame
-	body   uint32 // bytes that are still to come of a frame
+	next []byte // what has come of the header of the next frame
+	body uint32 // bytes that are still to come of a frame
 }
 
 const (
@@ -39,6 +39,10 @@ const (
 	// flags, four of the stream and four of the length.
 	muxHeader = 12
 
+	// longestFrame is the most data that a frame may have: what sessions write at
+	// once is shorter by a header.
+	longestFrame = 256 << 10
+
 	// The types of yamux's frames.
 	muxTypeData, muxTypeWindow, muxTypeGoAway = 0, 1, 3
 
@@ -46,11 +50,11 @@ const (
 	muxControl, muxBulk = 1, 3
 )
 
-// newMuxConn returns conn as yamux uses it, with a window of so many bytes.
-func newMuxConn(conn net.Conn, window uint32) *muxConn {
+// newMuxConn returns conn as yamux uses it.
+func newMuxConn(conn net.Conn) *muxConn {
 	return &muxConn{
 		Conn: conn, header: make([]byte, 0, muxHeader), joined: make([]byte, 0, joinedBytes), memory: make([]byte, readAhead),
-		window: window, next: make([]byte, 0, muxHeader),
+		next: make([]byte, 0, muxHeader),
 	}
 }
 
@@ -132,7 +136,7 @@ func (c *muxConn) inspect(p []byte) error {
 		c.next = c.next[:0]
 		ours := stream == muxControl || stream == muxBulk
 		switch {
-		case typ == muxTypeData && ours && length <= c.window:
+		case typ == muxTypeData && ours && length <= longestFrame:
 			c.body = length
 		case typ == muxTypeWindow && ours && length <= mostWindow:
 		case typ == muxTypeGoAway && stream == 0:

@@ -29,7 +29,7 @@ func TestMuxConn(t *testing.T) {
 			go func() {
 				defer close(wrote)
 				defer near.Close()
-				w := newMuxConn(out, mostWindow)
+				w := newMuxConn(out)
 				for range 300 {
 					for _, p := range yamuxFrame(rng) {
 						want.Write(p)
@@ -41,7 +41,7 @@ func TestMuxConn(t *testing.T) {
 				}
 			}()
 			var got bytes.Buffer
-			r := newMuxConn(in, mostWindow)
+			r := newMuxConn(in)
 			sizes := rand.New(rand.NewPCG(seed, 5))
 			for {
 				p := make([]byte, 1+sizes.IntN(1<<sizes.IntN(18)))
@@ -84,7 +84,7 @@ func yamuxFrame(rng *rand.Rand) [][]byte {
 func TestMuxConnJoins(t *testing.T) {
 	for _, n := range []int{1, 1000, joinedBytes - muxHeader} {
 		var log writeLog
-		c := newMuxConn(&log, mostWindow)
+		c := newMuxConn(&log)
 		header := make([]byte, muxHeader)
 		binary.BigEndian.PutUint32(header[8:], uint32(n))
 		c.Write(header)
@@ -109,7 +109,6 @@ func (l *writeLog) Write(p []byte) (int, error) {
 // TestMuxConnRefuses checks that frames end the connection which no session has,
 // however they come in.
 func TestMuxConnRefuses(t *testing.T) {
-	const window = 1 << 20
 	frame := func(typ byte, stream, length uint32) []byte {
 		b := binary.BigEndian.AppendUint32([]byte{0, typ, 0, 0}, stream)
 		return binary.BigEndian.AppendUint32(b, length)
@@ -123,8 +122,8 @@ func TestMuxConnRefuses(t *testing.T) {
 		"nothing":               {nil, false},
 		"a ping":                {frame(2, 0, 1), true},
 		"another stream":        {frame(muxTypeWindow, 5, 0), true},
-		"more than a window":    {frame(muxTypeData, muxBulk, window+1), true},
-		"a window":              {frame(muxTypeData, muxBulk, window), false},
+		"too long a frame":      {frame(muxTypeData, muxBulk, longestFrame+1), true},
+		"the longest frame":     {frame(muxTypeData, muxBulk, longestFrame), false},
 		"a window beyond all":   {frame(muxTypeWindow, muxBulk, 1<<31), true},
 		"a type that is no one": {frame(4, 0, 0), true},
 	} {
@@ -134,7 +133,7 @@ func TestMuxConnRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			far.Close()
-			c := newMuxConn(near, window)
+			c := newMuxConn(near)
 			var err error
 			for p := make([]byte, size); err == nil; {
 				_, err = c.Read(p)

@@ -64,7 +64,7 @@ const (
 
 	// bulkFrame bounds one write, so that messages get through in between. With
 	// its header it fills so many records of TLS.
-	bulkFrame = 256<<10 - muxHeader
+	bulkFrame = longestFrame - muxHeader
 
 	// inlineResult bounds the results that go with the messages.
 	inlineResult = 4 << 10
@@ -138,9 +138,9 @@ func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadli
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	if dialler {
-		s.mux, err = yamux.Client(newMuxConn(conn, window), muxConfig(window))
+		s.mux, err = yamux.Client(newMuxConn(conn), muxConfig(window))
 	} else {
-		s.mux, err = yamux.Server(newMuxConn(conn, window), muxConfig(window))
+		s.mux, err = yamux.Server(newMuxConn(conn), muxConfig(window))
 	}
 	if err != nil {
 		return err

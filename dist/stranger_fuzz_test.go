@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,8 @@ import (
 )
 
 // strangerFactor and strangerBase bound what a stranger can make this side
-// allocate: so many times what it sends, and the buffers of a handshake.
+// allocate: so many times what it sends, and the buffers of a session, with a
+// frame on each stream of which only the header has come.
 const (
 	strangerFactor = 40
 	strangerBase   = 1 << 20
@@ -107,6 +109,7 @@ func FuzzStranger(f *testing.F) {
 			nil, dialler, other, dialler[:len(dialler)-1], dialler[:len(dialler)/2], hello.written.Bytes(),
 			[]byte(plainGreeting), []byte(plainGreeting + preamble), []byte("GET / HTTP/1.1\r\n\r\n"),
 			[]byte(plainGreeting + strings.Repeat("\xff", 100)), plainAlert,
+			append(slices.Clone(dialler), 0, muxTypeData, 0, 0, 0, 0, 0, muxControl, 0, 12, 0, 0), // 768 KiB
 		} {
 			f.Add(kind, data)
 		}
