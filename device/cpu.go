@@ -21,6 +21,7 @@ const defaultShare = 0.8
 type cpuDevice struct {
 	info    Info
 	variant cpu.Variant
+	rates   map[kernels.DType]*rate // of products
 }
 
 // newCPU returns the CPU as a device. memory caps its budget if it is positive.
@@ -32,7 +33,10 @@ func newCPU(memory int64) (Multiplier, error) {
 }
 
 func newCPUVariant(v cpu.Variant, memory int64) *cpuDevice {
-	d := &cpuDevice{variant: v, info: newCPUInfo(memory)}
+	d := &cpuDevice{
+		variant: v, info: newCPUInfo(memory),
+		rates: map[kernels.DType]*rate{kernels.Float32: {}, kernels.Float64: {}},
+	}
 	d.info.Driver = string(v)
 	return d
 }
@@ -85,11 +89,17 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m, ok := job.(*kernels.Mandelbrot)
-	if !ok || d.info.Support(job.DType()) == None {
-		return nil, unsupported(job)
+	if d.info.Support(job.DType()) != None {
+		switch job := job.(type) {
+		case *kernels.Mandelbrot:
+			return &cpuMandelbrot{variant: d.variant, job: job}, nil
+		case *kernels.MatMul[float32]:
+			return &cpuMatMul[float32]{job: job, compute: d.MatMul32}, nil
+		case *kernels.MatMul[float64]:
+			return &cpuMatMul[float64]{job: job, compute: d.MatMul64}, nil
+		}
 	}
-	return &cpuMandelbrot{variant: d.variant, job: m}, nil
+	return nil, unsupported(job)
 }
 
 // cpuMandelbrot runs Mandelbrot tiles: the cores pull chunks of the tile, so

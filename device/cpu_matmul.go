@@ -1,8 +1,10 @@
 package device
 
 import (
+	"context"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -53,12 +55,53 @@ func (d *cpuDevice) MatMul32(p kernels.MatMul[float32], stop *atomic.Bool) bool 
 	flops := p.Flops()
 	threads := takeThreads(flops)
 	defer giveThreadsBack(flops)
-	return d.variant.Gemm32(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+	start := time.Now()
+	done := d.variant.Gemm32(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+	if done && flops >= leastRated && threads == d.info.Units {
+		d.rates[kernels.Float32].record(flops, time.Since(start))
+	}
+	return done
 }
 
 func (d *cpuDevice) MatMul64(p kernels.MatMul[float64], stop *atomic.Bool) bool {
 	flops := p.Flops()
 	threads := takeThreads(flops)
 	defer giveThreadsBack(flops)
-	return d.variant.Gemm64(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+	start := time.Now()
+	done := d.variant.Gemm64(p.TransA, p.TransB, p.M, p.N, p.K, p.Alpha, p.A, p.LDA, p.B, p.LDB, p.Beta, p.C, p.LDC, threads, stop)
+	if done && flops >= leastRated && threads == d.info.Units {
+		d.rates[kernels.Float64].record(flops, time.Since(start))
+	}
+	return done
 }
+
+// cpuMatMul computes tiles of a product, as products of their own.
+type cpuMatMul[T float32 | float64] struct {
+	job     *kernels.MatMul[T]
+	compute func(kernels.MatMul[T], *atomic.Bool) bool
+}
+
+func (r *cpuMatMul[T]) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
+	if !r.job.Bounds().Contains(t) {
+		return outside(r.job, t)
+	}
+	if t.Empty() {
+		return ctx.Err()
+	}
+	var stop atomic.Bool
+	defer context.AfterFunc(ctx, func() { stop.Store(true) })()
+	p := r.job.Part(t)
+	c := kernels.Elements[T](out.Planes[0])
+	if p.Beta != 0 {
+		for i := range t.H {
+			copy(c[i*t.W:][:t.W], p.C[i*p.LDC:])
+		}
+	}
+	p.C, p.LDC = c, t.W
+	if !r.compute(p, &stop) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (r *cpuMatMul[T]) Close() error { return nil }

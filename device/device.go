@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -88,6 +89,11 @@ type Device interface {
 	// Begin prepares the device for job: it builds the kernel and allocates
 	// buffers. The runner must be closed before the device is.
 	Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error)
+
+	// Predict returns how long all of a matrix product would take on the device,
+	// roughly, or 0 for another job. It rests on what was measured, or else on a
+	// guess.
+	Predict(job kernels.Job) time.Duration
 
 	// PeakBytes returns the largest sum of allocations that there has been in
 	// the device's memory since it was opened: 0 for the CPU.

@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,8 @@ func TestOclgrindChild(t *testing.T) {
 		runFaulty(t, d)
 	} else {
 		runSmall(t, d)
+		runSmallProducts[float32](t, d)
+		runSmallProducts[float64](t, d)
 	}
 	fmt.Println("computed under Oclgrind")
 }
@@ -97,6 +100,30 @@ func runSmall(t *testing.T, d *openCLDevice) {
 				if typ == kernels.Float64 && !samePlanes(got, wantWhole(t, job)) {
 					t.Errorf("the result of %d steps differs", maxIter)
 				}
+			}
+		}
+	}
+}
+
+// runSmallProducts is runSmall for matrix products, with both forms of the kernel.
+func runSmallProducts[T float32 | float64](t *testing.T, d *openCLDevice) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var p kernels.MatMul[T]
+	for name, params := range forms(p.DType()) {
+		if strings.Contains(name, "default") {
+			continue // too large to be interpreted
+		}
+		d.setLaunch(params)
+		for _, budget := range []int64{1 << 30, 200_000} {
+			d.ledger.SetBudget(budget)
+			p := randomProduct[T](rng, 17, 35, 11)
+			p.Alpha = 0.5
+			got, err := runTiles(t.Context(), d, p, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if params.T == kernels.Float64 && !sameNumbers(got, plainProduct(p)) {
+				t.Errorf("%s: the product differs", name)
 			}
 		}
 	}

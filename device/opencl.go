@@ -90,16 +90,22 @@ type openCLDevice struct {
 
 	// begins counts the Begin calls whose caller may have gone.
 	begins sync.WaitGroup
-	speeds map[kernels.DType]*speedometer
+	speeds map[kernels.DType]*speedometer // of Mandelbrot steps
+
+	products map[kernels.DType]*speedometer  // of the steps of matrix products
+	matMul   map[kernels.DType]opencl.MatMul // see launch
 }
 
 func newOpenCLDevice(info Info, d *cl.Device) *openCLDevice {
-	return &openCLDevice{
-		info: info, device: d, ledger: cl.NewLedger(info.Budget),
-		speeds: map[kernels.DType]*speedometer{
+	speeds := func() map[kernels.DType]*speedometer {
+		return map[kernels.DType]*speedometer{
 			kernels.Float32: newSpeedometer(info.Kind, d.ComputeUnits, d.MaxClock, kernels.Float32),
 			kernels.Float64: newSpeedometer(info.Kind, d.ComputeUnits, d.MaxClock, kernels.Float64),
-		},
+		}
+	}
+	return &openCLDevice{
+		info: info, device: d, ledger: cl.NewLedger(info.Budget), speeds: speeds(), products: speeds(),
+		matMul: map[kernels.DType]opencl.MatMul{},
 	}
 }
 
@@ -118,17 +124,13 @@ func (d *openCLDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m, ok := job.(*kernels.Mandelbrot)
-	if !ok || d.info.Support(job.DType()) == None {
-		return nil, unsupported(job)
-	}
 	type outcome struct {
-		runner *openCLMandelbrot
+		runner kernels.Runner
 		err    error
 	}
 	begun := make(chan outcome, 1)
 	d.begins.Go(func() {
-		r, err := newOpenCLMandelbrot(d, m)
+		r, err := d.newRunner(job)
 		begun <- outcome{r, err}
 	})
 	select {
@@ -145,6 +147,20 @@ func (d *openCLDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 		})
 		return nil, ctx.Err()
 	}
+}
+
+func (d *openCLDevice) newRunner(job kernels.Job) (kernels.Runner, error) {
+	if d.info.Support(job.DType()) != None {
+		switch job := job.(type) {
+		case *kernels.Mandelbrot:
+			return newOpenCLMandelbrot(d, job)
+		case *kernels.MatMul[float32]:
+			return newOpenCLMatMul(d, job)
+		case *kernels.MatMul[float64]:
+			return newOpenCLMatMul(d, job)
+		}
+	}
+	return nil, unsupported(job)
 }
 
 func (d *openCLDevice) Close() error {

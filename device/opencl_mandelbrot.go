@@ -2,8 +2,6 @@ package device
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +22,7 @@ type openCLMandelbrot struct {
 	speed     *speedometer
 	axes      atomic.Int64 // bytes copied at the beginning that no tile has reported yet
 
-	mu    sync.Mutex // held to build the state anew
-	state *mandelbrotState
-	fatal error // why there is no state any more
+	state openCLState[*mandelbrotSlot]
 }
 
 func newOpenCLMandelbrot(d *openCLDevice, job *kernels.Mandelbrot) (*openCLMandelbrot, error) {
@@ -39,90 +35,23 @@ func newOpenCLMandelbrot(d *openCLDevice, job *kernels.Mandelbrot) (*openCLMande
 		device: d, job: job, program: opencl.Mandelbrot(job.T), monotone2: limit * limit,
 		full: max(d.info.Units, 1) * itemsPerUnit, speed: d.speeds[job.T],
 	}
-	state, err := r.newState()
-	if err == nil {
-		r.state = state
-	} else if err = r.rebuild(err); err != nil {
+	if err := r.state.open(d, r); err != nil {
 		return nil, err
 	}
-	r.axes.Store(r.state.cx.Size() + r.state.cy.Size())
+	all := job.Bounds()
+	r.axes.Store(int64(all.W+all.H) * int64(job.T.Size()))
 	return r, nil
 }
 
-// Run computes t. When the device runs out of memory, the job goes on with
-// half of what it had.
+// Run computes t.
 func (r *openCLMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	if !r.job.Bounds().Contains(t) {
 		return outside(r.job, t)
 	}
-	for {
-		r.mu.Lock()
-		state, fatal := r.state, r.fatal
-		r.mu.Unlock()
-		if fatal != nil {
-			return fatal
-		}
-		err := r.runIn(ctx, state, t, out)
-		switch {
-		case err == errStale:
-			continue
-		case err == nil || ctx.Err() != nil:
-			return err
-		case cl.IsOutOfMemory(err):
-			err = r.shrink(state, err)
-		default:
-			// Whatever it was, the next job does not inherit it.
-			r.device.abandon(state.context)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return r.state.run(ctx, func(slot *mandelbrotSlot) error { return r.runIn(ctx, slot, t, out) })
 }
 
-// errStale tells Run that the state that it used has been replaced.
-var errStale = errors.New("the state was replaced")
-
-// shrink replaces state, unless somebody has, after memory ran out with cause.
-func (r *openCLMandelbrot) shrink(state *mandelbrotState, cause error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fatal != nil || r.state != state {
-		return r.fatal
-	}
-	state.release(openCLSlots)
-	close(state.slots)
-	r.device.abandon(state.context)
-	r.fatal = r.rebuild(cause)
-	return r.fatal
-}
-
-func (r *openCLMandelbrot) runIn(ctx context.Context, state *mandelbrotState, t kernels.Tile, out *kernels.Result) (err error) {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	var slot *mandelbrotSlot
-	select {
-	case s, ok := <-state.slots:
-		if !ok {
-			return errStale
-		}
-		slot = s
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() {
-		if err != nil && ctx.Err() != nil {
-			// What was launched drains into the slot, and only then is it free.
-			go func() {
-				slot.queue.Finish()
-				slot.drained = true
-				state.slots <- slot
-			}()
-			return
-		}
-		state.slots <- slot
-	}()
+func (r *openCLMandelbrot) runIn(ctx context.Context, slot *mandelbrotSlot, t kernels.Tile, out *kernels.Result) (err error) {
 	if slot.drained {
 		if _, err := slot.stillRunning(ctx); err != nil {
 			return err
@@ -131,8 +60,8 @@ func (r *openCLMandelbrot) runIn(ctx context.Context, state *mandelbrotState, t 
 	}
 	out.BytesIn = r.axes.Swap(0)
 	out.BytesOut = 0
-	for _, band := range tiler.Bands(t, state.size.pixels) {
-		times, err := r.runBand(ctx, state, slot, band, out)
+	for _, band := range tiler.Bands(t, slot.size.pixels) {
+		times, err := r.runBand(ctx, slot, band, out)
 		if err != nil {
 			return err
 		}
@@ -150,17 +79,17 @@ func (r *openCLMandelbrot) occupancy(n int) float64 { return min(1, float64(n)/f
 
 // runBand leaves the counts and magnitudes of band in the slot's buffers. It
 // returns what its launches took, and tells out of each.
-func (r *openCLMandelbrot) runBand(ctx context.Context, state *mandelbrotState, slot *mandelbrotSlot, band kernels.Tile, out *kernels.Result) (times launchTimes, err error) {
+func (r *openCLMandelbrot) runBand(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, out *kernels.Result) (times launchTimes, err error) {
 	n, maxIter := band.Area(), r.job.MaxIter
 	for from := 0; from < n; {
 		pixels, steps := planLaunch(n-from, maxIter, r.full, r.speed.stepsPerLaunch())
 		if steps < maxIter {
-			pixels = min(pixels, state.size.orbits)
+			pixels = min(pixels, slot.size.orbits)
 		}
 		for first := 0; first < maxIter; {
 			last := first + min(steps, maxIter-first)
 			start := time.Now()
-			if err := r.launch(ctx, state, slot, band, from, pixels, first, last); err != nil {
+			if err := r.launch(ctx, slot, band, from, pixels, first, last); err != nil {
 				return times, err
 			}
 			elapsed := time.Since(start)
@@ -187,12 +116,12 @@ func (r *openCLMandelbrot) runBand(ctx context.Context, state *mandelbrotState, 
 
 // launch does the steps first+1 … last of pixels of the band, from the one with
 // index from on, and waits.
-func (r *openCLMandelbrot) launch(ctx context.Context, state *mandelbrotState, slot *mandelbrotSlot, band kernels.Tile, from, pixels, first, last int) error {
+func (r *openCLMandelbrot) launch(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, from, pixels, first, last int) error {
 	job, mags := r.job, slot.mags
 	if mags == nil {
 		mags = slot.counts // an argument that the kernel then ignores
 	}
-	err := slot.kernel.SetArgs(state.cx, state.cy, uint32(band.X), uint32(band.Y), uint32(band.W),
+	err := slot.kernel.SetArgs(slot.cx, slot.cy, uint32(band.X), uint32(band.Y), uint32(band.W),
 		uint32(from), uint32(pixels), uint32(first), uint32(last), uint32(job.MaxIter),
 		flag(job.Julia), real(job.T, job.CRe), real(job.T, job.CIm), real(job.T, job.R2), real(job.T, r.monotone2),
 		slot.counts, flag(job.Magnitudes), mags, uint32(from), slot.orbits, slot.running)
@@ -275,11 +204,6 @@ func (r *openCLMandelbrot) deliver(ctx context.Context, slot *mandelbrotSlot, t,
 
 // Close waits for what still drains.
 func (r *openCLMandelbrot) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fatal == nil {
-		r.state.release(openCLSlots)
-		r.fatal = errors.New("the runner is closed")
-	}
+	r.state.close()
 	return nil
 }

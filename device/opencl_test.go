@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // openOpenCL returns an OpenCL device that is closed when the test ends, when
 // nothing of OpenCL may be left.
-func openOpenCL(t *testing.T, memory int64) *openCLDevice {
+func openOpenCL(t testing.TB, memory int64) *openCLDevice {
 	t.Helper()
 	candidates, err := discoverOpenCL(memory)
 	if len(candidates) == 0 {
@@ -137,7 +137,7 @@ func stateBytes(t *testing.T) (bytes int64) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		bytes = r.state.size.bytes
+		bytes, _ = r.fit(r.state.free())
 		if used := r.device.ledger.Used(); used != bytes {
 			t.Errorf("planned %d bytes, used %d", bytes, used)
 		}

@@ -15,8 +15,9 @@ const launchTime = 25 * time.Millisecond
 // speedometer estimates the steps in one type that a device does in a second
 // when all of it is busy. It may be used by several goroutines at once.
 type speedometer struct {
-	mu   sync.Mutex
-	rate float64
+	mu       sync.Mutex
+	rate     float64
+	measured bool // rate is more than a guess
 }
 
 // newSpeedometer starts with a careful guess: launches that turn out short
@@ -59,7 +60,15 @@ func (s *speedometer) record(steps int64, occupancy float64, times launchTimes) 
 	defer s.mu.Unlock()
 	if measured > s.rate || times.longest > launchTime {
 		s.rate = measured
+		s.measured = true
 	}
+}
+
+// now returns the steps a second, and whether that has been measured.
+func (s *speedometer) now() (rate float64, measured bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rate, s.measured
 }
 
 // stepsPerLaunch returns the steps that take launchTime.

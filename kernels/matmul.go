@@ -1,5 +1,7 @@
 package kernels
 
+import "unsafe"
+
 // MatMul is a matrix product, C = α·op(A)·op(B) + β·C in float32 or float64,
 // where op(A) is M×K, op(B) is K×N, C is M×N, and op(X) is X, or its transpose if
 // TransX. Matrices are stored row by row: element (i, j) of X is X[i*LDX+j].
@@ -36,4 +38,51 @@ func (p *MatMul[T]) Flops() float64 {
 		return 0
 	}
 	return 2 * float64(p.M) * float64(p.N) * float64(p.K)
+}
+
+// Part returns the product that t, which is not empty, is the result of.
+func (p *MatMul[T]) Part(t Tile) MatMul[T] {
+	q := *p
+	q.M, q.N = t.H, t.W
+	q.C = p.C[t.Y*p.LDC+t.X:]
+	if p.Flops() == 0 {
+		return q
+	}
+	if p.TransA {
+		q.A = p.A[t.Y:]
+	} else {
+		q.A = p.A[t.Y*p.LDA:]
+	}
+	if p.TransB {
+		q.B = p.B[t.X*p.LDB:]
+	} else {
+		q.B = p.B[t.X:]
+	}
+	return q
+}
+
+// Moved returns the bytes of the matrices that have to be read or written.
+func (p *MatMul[T]) Moved() int64 {
+	elements := float64(p.M) * float64(p.N)
+	if p.Beta != 0 {
+		elements *= 2
+	}
+	if p.Alpha != 0 {
+		elements += float64(p.K) * (float64(p.M) + float64(p.N))
+	}
+	return int64(min(elements*float64(unsafe.Sizeof(p.Alpha)), 1<<62))
+}
+
+// Kernel, Bounds, DType and Planes make a product a job, whose output is C. A
+// device may read the C of the job where β ≠ 0, so that its results must go
+// elsewhere as long as the job runs.
+func (p *MatMul[T]) Kernel() string  { return "matmul" }
+func (p *MatMul[T]) Bounds() Tile    { return Tile{W: p.N, H: p.M} }
+func (p *MatMul[T]) Planes() []DType { return []DType{p.DType()} }
+
+func (p *MatMul[T]) DType() DType {
+	if unsafe.Sizeof(p.Alpha) == 8 {
+		return Float64
+	}
+	return Float32
 }

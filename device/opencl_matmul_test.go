@@ -1,0 +1,307 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpurun/gpurun/device/internal/cl"
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/kernels/opencl"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// forms are the two forms of the kernel, with blocks as small as they can be so
+// that small matrices have several.
+func forms(t kernels.DType) map[string]opencl.MatMul {
+	return map[string]opencl.MatMul{
+		"gpu":          {T: t, Rows: 16, Cols: 32, Vector: 4, ItemRows: 4, ItemCols: 8, Depth: 8, Strip: 2},
+		"cpu":          {T: t, Rows: 6, Cols: 16, Vector: 8},
+		"gpu, default": opencl.KnownMatMul(t, false, "", ""),
+		"cpu, default": opencl.KnownMatMul(t, true, "", ""),
+	}
+}
+
+// fmaIn returns fma(x, y, z) in T.
+func fmaIn[T float32 | float64](x, y, z T) T {
+	if _, is64 := any(x).(float64); is64 {
+		return T(math.FMA(float64(x), float64(y), float64(z)))
+	}
+	return T(kernels.FMA32(float32(x), float32(y), float32(z)))
+}
+
+// plainProduct returns the result of p by its definition, packed.
+func plainProduct[T float32 | float64](p *kernels.MatMul[T]) []T {
+	c := make([]T, 0, p.M*p.N)
+	for i := range p.M {
+		for j := range p.N {
+			var acc T
+			switch p.Beta {
+			case 0:
+			case 1:
+				acc = p.C[i*p.LDC+j]
+			default:
+				acc = p.Beta * p.C[i*p.LDC+j]
+			}
+			for k := 0; k < p.K && p.Alpha != 0; k++ {
+				a, b := i*p.LDA+k, k*p.LDB+j
+				if p.TransA {
+					a = k*p.LDA + i
+				}
+				if p.TransB {
+					b = j*p.LDB + k
+				}
+				x := p.A[a]
+				if p.Alpha != 1 {
+					x *= p.Alpha
+				}
+				acc = fmaIn(x, p.B[b], acc)
+			}
+			c = append(c, acc)
+		}
+	}
+	return c
+}
+
+// oddNumbers returns n numbers, some of them such as arithmetic trips over.
+func oddNumbers[T float32 | float64](rng *rand.Rand, n int, odd float64) []T {
+	strange := []float64{0, math.Copysign(0, -1), math.Inf(1), math.Inf(-1), math.NaN(), 5e-324, -1e-310, 1e-40, 1e38, 1e308}
+	x := make([]T, n)
+	for i := range x {
+		x[i] = T(rng.NormFloat64())
+		if rng.Float64() < odd {
+			x[i] = T(strange[rng.IntN(len(strange))])
+		}
+	}
+	return x
+}
+
+func randomProduct[T float32 | float64](rng *rand.Rand, m, n, k int) *kernels.MatMul[T] {
+	scales := []T{0, 1, -1, 0.5, 1.1}
+	p := &kernels.MatMul[T]{
+		TransA: rng.IntN(2) == 0, TransB: rng.IntN(2) == 0, M: m, N: n, K: k,
+		Alpha: scales[rng.IntN(len(scales))], Beta: scales[rng.IntN(len(scales))],
+	}
+	rowsA, colsA, rowsB, colsB := m, k, k, n
+	if p.TransA {
+		rowsA, colsA = k, m
+	}
+	if p.TransB {
+		rowsB, colsB = n, k
+	}
+	odd := []float64{0, 0, 0.02}[rng.IntN(3)]
+	p.LDA, p.LDB, p.LDC = colsA+rng.IntN(3), colsB+rng.IntN(3), n+rng.IntN(3)
+	p.A = oddNumbers[T](rng, max(rowsA*p.LDA, 1), odd)
+	p.B = oddNumbers[T](rng, max(rowsB*p.LDB, 1), odd)
+	p.C = oddNumbers[T](rng, max(m*p.LDC, 1), odd)
+	return p
+}
+
+// sameNumbers reports whether two results are the same: any NaN is any NaN, and
+// zeros have signs.
+func sameNumbers[T float32 | float64](a, b []T) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, x := range a {
+		if x != b[i] && (x == x || b[i] == b[i]) || math.Signbit(float64(x)) != math.Signbit(float64(b[i])) && x == x {
+			return false
+		}
+	}
+	return true
+}
+
+// runTiles computes p in the tiles that Split makes of it, and returns C packed.
+func runTiles[T float32 | float64](ctx context.Context, d Device, p *kernels.MatMul[T], tiles int) ([]T, error) {
+	runner, err := d.Begin(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer runner.Close()
+	c := make([]T, p.M*p.N)
+	for _, t := range tiler.Split(p.Bounds(), tiles) {
+		r := kernels.NewResult(p, t)
+		if err := runner.Run(ctx, t, r); err != nil {
+			return nil, err
+		}
+		tiler.Paste(kernels.Bytes(c), p.N, t, r.Planes[0], p.DType().Size())
+	}
+	return c, nil
+}
+
+func testOpenCLMatMul[T float32 | float64](t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	sides := []int{0, 1, 2, 7, 8, 31, 33, 127, 129, 200}
+	var p kernels.MatMul[T]
+	for name, params := range forms(p.DType()) {
+		t.Run(name, func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			d.setLaunch(params)
+			plenty := d.ledger.Budget()
+			for range 60 {
+				d.ledger.SetBudget(plenty)
+				p := randomProduct[T](rng, sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))])
+				if rng.IntN(2) == 0 {
+					// Not enough for the whole operands.
+					d.ledger.SetBudget(int64(rng.IntN(400_000)) + 300_000)
+				}
+				got, err := runTiles(t.Context(), d, p, 1+rng.IntN(5))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := plainProduct(p); !sameNumbers(got, want) {
+					t.Fatalf("%d×%d×%d, α=%v β=%v %v %v: it differs", p.M, p.N, p.K, p.Alpha, p.Beta, p.TransA, p.TransB)
+				}
+			}
+		})
+	}
+}
+
+func TestOpenCLMatMul(t *testing.T) {
+	t.Run("f32", testOpenCLMatMul[float32])
+	t.Run("f64", testOpenCLMatMul[float64])
+}
+
+// TestOpenCLMatMulMemory checks that a product takes what was planned for it, with
+// whatever budget, and says what it takes at least.
+func TestOpenCLMatMulMemory(t *testing.T) {
+	d := openOpenCL(t, 0)
+	p := randomProduct[float32](rand.New(rand.NewPCG(5, 6)), 1500, 900, 700)
+	p.Alpha = 1
+	resident := 0
+	for budget := int64(64 << 20); budget > 0; budget = budget * 3 / 4 {
+		d.ledger.SetBudget(budget)
+		r, err := newOpenCLMatMul(d, p)
+		if errors.Is(err, ErrBudget) {
+			if !strings.Contains(err.Error(), "raise --mem") || resident == 0 {
+				t.Errorf("with %d bytes: %v", budget, err)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		planned := int64(0)
+		for range openCLSlots {
+			slot := <-r.state.now.slots
+			planned = slot.size.bytes
+			if slot.size.resident {
+				resident++
+			}
+			r.state.now.slots <- slot
+		}
+		if used := d.ledger.Used(); used != planned || used > budget {
+			t.Errorf("with %d bytes: planned %d, used %d", budget, planned, used)
+		}
+		r.Close()
+	}
+	t.Error("it never had too little")
+}
+
+// TestOpenCLMatMulOutOfMemory has the driver run out of memory here and there, and
+// fail in other ways.
+func TestOpenCLMatMulOutOfMemory(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	p := randomProduct[float64](rng, 150, 170, 190)
+	p.Alpha = 1
+	want := plainProduct(p)
+	for _, test := range []struct {
+		times int
+		op    string
+		code  cl.Code
+	}{
+		{1, "create buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE},
+		{3, "create buffer", cl.OUT_OF_RESOURCES},
+		{1, "wait for kernel matmul", cl.OUT_OF_RESOURCES},
+		{2, "wait for kernel matmul", cl.MEM_OBJECT_ALLOCATION_FAILURE},
+	} {
+		t.Run(fmt.Sprint(test.op, test.times), func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			before := d.ledger.Budget()
+			failTimes(t, d, test.times, test.op, test.code)
+			got, err := runTiles(t.Context(), d, p, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !sameNumbers(got, want) {
+				t.Error("the result differs")
+			}
+			if after := d.ledger.Budget(); after >= before || after <= 0 {
+				t.Errorf("the budget was %d and is %d", before, after)
+			}
+		})
+	}
+	d := openOpenCL(t, 0)
+	failTimes(t, d, 1, "wait for kernel matmul", cl.INVALID_OPERATION)
+	if _, err := runTiles(t.Context(), d, p, 1); !errors.Is(err, cl.INVALID_OPERATION) {
+		t.Errorf("the error is %v", err)
+	}
+	if got, err := runTiles(t.Context(), d, p, 1); err != nil || !sameNumbers(got, want) {
+		t.Errorf("the next product failed: %v", err)
+	}
+}
+
+// TestOpenCLMatMulCancel stops a product, after which the runner goes on.
+func TestOpenCLMatMulCancel(t *testing.T) {
+	d := openOpenCL(t, 0)
+	p := randomProduct[float64](rand.New(rand.NewPCG(9, 10)), 1200, 1300, 1100)
+	p.Alpha, p.Beta = 1, 0
+	runner, err := d.Begin(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runner.Close()
+	r := kernels.NewResult(p, p.Bounds())
+	for i := range 10 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*3)*time.Millisecond)
+		start := time.Now()
+		err := runner.Run(ctx, p.Bounds(), r)
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		t.Logf("stopped after %v", time.Since(start))
+	}
+	small := kernels.Tile{X: 500, Y: 700, W: 30, H: 20}
+	part := p.Part(small)
+	got := kernels.NewResult(p, small)
+	if err := runner.Run(t.Context(), small, got); err != nil {
+		t.Fatal(err)
+	}
+	if !sameNumbers(kernels.Elements[float64](got.Planes[0]), plainProduct(&part)) {
+		t.Error("what it computes afterwards differs")
+	}
+}
+
+func BenchmarkOpenCLMatMul(b *testing.B) {
+	b.Run("f32", benchmarkOpenCLMatMul[float32])
+	b.Run("f64", benchmarkOpenCLMatMul[float64])
+}
+
+func benchmarkOpenCLMatMul[T float32 | float64](b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{512, 1024, 2048} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := openOpenCL(b, 0)
+			p := &kernels.MatMul[T]{M: n, N: n, K: n, Alpha: 1, LDA: n, LDB: n, LDC: n}
+			p.A, p.B = oddNumbers[T](rng, n*n, 0), oddNumbers[T](rng, n*n, 0)
+			r := kernels.NewResult(p, p.Bounds())
+			runner, err := d.Begin(b.Context(), p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer runner.Close()
+			for b.Loop() {
+				if err := runner.Run(b.Context(), p.Bounds(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(p.Flops()*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}
