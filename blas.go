@@ -30,6 +30,7 @@ import (
 // zero meets an infinity or NaN.
 type BLAS struct {
 	others
+	eng *Engine
 	cpu device.Multiplier
 }
 
@@ -42,9 +43,10 @@ var _ interface {
 	blas.Complex128
 } = (*BLAS)(nil)
 
-// BLAS returns an implementation of gonum's BLAS interfaces that multiplies on
-// e's CPU. It goes on working when e has been closed, and leaves no reports.
-func (e *Engine) BLAS() *BLAS { return &BLAS{cpu: e.spare} }
+// BLAS returns an implementation of gonum's BLAS interfaces. Dgemm and Sgemm choose
+// devices as Gemm64 does; the rest multiplies on the CPU, which also steps in where
+// other devices fail, and when e has been closed. It leaves no reports.
+func (e *Engine) BLAS() *BLAS { return &BLAS{eng: e, cpu: e.spare} }
 
 // onward never stops a product: BLAS has no contexts.
 var onward atomic.Bool
@@ -53,7 +55,9 @@ var onward atomic.Bool
 func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, c []float64, ldc int) {
 	p := kernels.MatMul[float64]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		g.cpu.MatMul64(p, &onward)
+		if g.eng.onlyCPU() || !spreadQuietly(g.eng, p) {
+			g.cpu.MatMul64(p, &onward)
+		}
 		return
 	}
 	g.others.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
@@ -63,7 +67,9 @@ func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []floa
 func (g *BLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	p := kernels.MatMul[float32]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		g.cpu.MatMul32(p, &onward)
+		if g.eng.onlyCPU() || !spreadQuietly(g.eng, p) {
+			g.cpu.MatMul32(p, &onward)
+		}
 		return
 	}
 	g.others.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)

@@ -8,7 +8,8 @@
 //	defer eng.Close()
 //	field, err := eng.Mandelbrot(ctx, gpurun.DefaultView())
 //
-// Matrix products take gonum's matrices, and are computed in place on the CPU:
+// Matrix products take gonum's matrices, and are computed in place on the CPU, or
+// on GPUs where that is sooner:
 //
 //	err = eng.MatMul(ctx, &dst, a, b) // Gemm64 and Gemm32 for blas64 and blas32
 //	blas64.Use(eng.BLAS())            // for all of gonum

@@ -278,6 +278,16 @@ func (e *Engine) devicesFor(t kernels.DType) ([]device.Device, error) {
 	return nil, fmt.Errorf("gpurun: none of the chosen devices computes %v exactly: choose another precision, or add the device cpu: %w", t, ErrDevice)
 }
 
+// leavesChoice reports whether the devices were left to the engine.
+func (e *Engine) leavesChoice() bool {
+	for _, choice := range e.config.Devices {
+		if choice != "auto" && choice != "all" {
+			return false
+		}
+	}
+	return true
+}
+
 // keep makes r the report of the last job.
 func (e *Engine) keep(r *Report) {
 	e.mu.Lock()
@@ -285,7 +295,7 @@ func (e *Engine) keep(r *Report) {
 	e.report = r
 }
 
-// run computes job on devices.
+// run computes job on devices, and on hosts if the job can travel.
 func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Device, sink dist.Sink, opts dist.Options) (*Report, error) {
 	pullers := make([]dist.Device, len(devices))
 	for i, d := range devices {
@@ -297,17 +307,16 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	for i, d := range devices {
 		infos[i] = d.Info()
 	}
-	if e.cluster != nil {
+	_, travels := job.(*kernels.Mandelbrot)
+	if e.cluster != nil && travels {
 		remote, join, end := e.cluster.begin()
 		defer end()
 		pullers = append(pullers, remote...)
 		opts.Join, opts.Wait = join, e.config.Wait
-	}
-	if e.cluster != nil {
 		infos = append(infos, e.cluster.infos()...) // of hosts that may go
 	}
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
-	if e.cluster != nil {
+	if e.cluster != nil && travels {
 		infos = append(infos, e.cluster.infos()...) // and of those that came
 	}
 	if err != nil && ctx.Err() == nil {

@@ -32,13 +32,17 @@ import (
 // c must not share elements with a or b; several parts of one matrix are fine.
 // Nothing else may write to the three, or read c, until Gemm64 has returned.
 //
-// Products are computed on the CPU so far, in place, also where the engine has
-// other devices or hosts. They do not wait for jobs, nor for each other: each
-// takes as many threads as are its share of GOMAXPROCS when it begins, and a small
-// one runs on the calling goroutine.
+// Where Config.Devices names OpenCL devices, those compute the product, and the
+// CPU with them if it is named too; where it is left to the engine, GPUs do if
+// they are predicted to be sooner. That is a job: it waits for others, and takes
+// a copy of c where β ≠ 0. All other products are computed on the CPU, in place.
+// They do not wait for jobs, nor for each other: each takes as many threads as are
+// its share of GOMAXPROCS when it begins, and a small one runs on the calling
+// goroutine. Hosts take no part.
 //
 // The error matches ErrShape if the matrices do not fit together or are not whole,
-// ErrOverlap if c overlaps a or b, ErrClosed, and is ctx's error if ctx was done
+// ErrOverlap if c overlaps a or b, ErrDevice, ErrTileFailed or ErrNoDevice if
+// devices that were named do not have the type or failed, ErrClosed, and is ctx's error if ctx was done
 // first; then c is undefined. Gemm64 returns within 100 ms of that.
 func (e *Engine) Gemm64(ctx context.Context, tA, tB blas.Transpose, alpha float64, a, b blas64.General, beta float64, c blas64.General) error {
 	return gemm(ctx, e, e.spare.MatMul64, tA, tB,
@@ -165,6 +169,15 @@ type compute[T float32 | float64] func(p kernels.MatMul[T], stop *atomic.Bool) b
 
 // multiply has p computed, and keeps the report.
 func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compute[T], p kernels.MatMul[T]) error {
+	if !e.onlyCPU() {
+		wide := p // so that p itself is not allocated
+		switch devices, err := spreadOver(e, &wide); {
+		case err != nil:
+			return err
+		case len(devices) > 0:
+			return spread(ctx, e, devices, wide)
+		}
+	}
 	end, err := e.beginProduct(ctx)
 	if err != nil {
 		return err

@@ -139,6 +139,16 @@ func (r *Report) setWork(iterations int64) {
 	}
 }
 
+// setFlops records the operations that the job took, and the rates.
+func (r *Report) setFlops(flops float64) {
+	r.Flops = int64(min(flops, math.MaxInt64/2))
+	for i := range r.Devices {
+		if d := &r.Devices[i]; d.BusySeconds > 0 {
+			d.Rate = d.Share * flops / d.BusySeconds
+		}
+	}
+}
+
 // productReport makes the report of a product that one device computed in one
 // go, in the time it took.
 func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], took time.Duration, done bool) *Report {
