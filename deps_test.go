@@ -28,11 +28,12 @@ var imports = map[string][]string{
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"internal/lab":       {"internal/testenv"},
+	"internal/machine":   {"kernels/cpu"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
-	"bench/*":            {".", "bench/internal/pretend", "dist", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
+	"bench/*":            {".", "bench/internal/pretend", "dist", "internal/machine", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
-	"cmd/gpurun":         {".", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
+	"cmd/gpurun":         {".", "internal/machine", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
 	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 }
 

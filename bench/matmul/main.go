@@ -15,6 +15,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math"
@@ -26,6 +27,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/gpurun/gpurun/internal/machine"
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/cpu"
 )
@@ -131,13 +133,16 @@ func (r *run) measure() error {
 	fmt.Printf("%s, %s/%s, %d CPUs, %s; medians of %d rounds\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu.Best(), r.rounds)
 	for _, n := range r.threads {
-		bandwidth := memoryBandwidth(n)
+		bandwidth, err := machine.MemoryBandwidth(context.Background(), n)
+		if err != nil {
+			return err
+		}
 		contestants, err := start(append([]string{"gpurun"}, r.rivals...), n)
 		if err != nil {
 			return err
 		}
 		for _, t := range r.types {
-			fmt.Printf("\n%s, %d threads: FMA peak %.1f GFLOP/s, reading memory %.1f GB/s\n", t, n, fmaPeak(t, n), bandwidth)
+			fmt.Printf("\n%s, %d threads: FMA peak %.1f GFLOP/s, reading memory %.1f GB/s\n", t, n, machine.FMAPeak(t.Size(), n), bandwidth)
 			if err := r.table(contestants, t, n, bandwidth); err != nil {
 				return err
 			}
@@ -183,7 +188,7 @@ func (r *run) row(w *tabwriter.Writer, contestants []*contestant, t kernels.DTyp
 	rates := make([][]float64, len(contestants)) // GFLOP/s
 	var peaks []float64
 	for round := range r.rounds {
-		peaks = append(peaks, fmaPeak(t, threads))
+		peaks = append(peaks, machine.FMAPeak(t.Size(), threads))
 		for i, c := range contestants {
 			if c.name == "gonum" && round > 0 && s.flops() > 1e9 {
 				continue // it would take most of the time

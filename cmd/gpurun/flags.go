@@ -16,10 +16,6 @@ import (
 // jobFlags are the flags that every verb that runs a job has.
 type jobFlags struct {
 	device []string
-	hosts  []string
-	listen string
-	trust  trustFlags
-	wait   time.Duration
 	memory byteCount
 	tiles  tileCount
 	trace  string
@@ -27,13 +23,17 @@ type jobFlags struct {
 	quiet  bool
 }
 
+// hostFlags are the flags of verbs whose jobs other machines can work on.
+type hostFlags struct {
+	hosts  []string
+	listen string
+	trust  trustFlags
+	wait   time.Duration
+}
+
 func (f *jobFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, ids from 'gpurun devices', or none to leave the work to hosts, separated by commas")
-	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port or unix:/path, separated by commas")
-	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
-	f.trust.add(cmd)
-	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
+	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, ids from 'gpurun devices', or none, to leave the work to hosts, separated by commas")
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
@@ -44,12 +44,20 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	config := &gpurun.Config{
-		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles),
-		Hosts: f.hosts, Listen: f.listen, Wait: f.wait,
-	}
+	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles)}
+}
+
+func (f *hostFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port or unix:/path, separated by commas")
+	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
+	f.trust.add(cmd)
+	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
+}
+
+func (f *hostFlags) set(config *gpurun.Config) {
+	config.Hosts, config.Listen, config.Wait = f.hosts, f.listen, f.wait
 	f.trust.set(config)
-	return config
 }
 
 // createTrace makes the file for the trace, or returns nil where none is wanted.

@@ -20,6 +20,7 @@ import (
 // mandelFlags are the flags of the verb mandel.
 type mandelFlags struct {
 	jobFlags
+	hostFlags
 	center    point
 	span      float64
 	size      pixels
@@ -50,6 +51,7 @@ are the same to the last bit on every device.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.jobFlags.add(cmd)
+	f.hostFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.Var(&f.center, "center", "the middle of the image (default -0.5,0; 0,0 with --julia)")
 	flags.Float64Var(&f.span, "span", def.Span, "the width of the image in the complex plane")
@@ -174,6 +176,7 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 // open opens the engine, which shows its progress on the bar.
 func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engine, *progress, error) {
 	config := f.config()
+	f.hostFlags.set(config)
 	var bar *progress
 	if !f.quiet {
 		bar = newProgress(stderr)

@@ -19,10 +19,9 @@ import (
 
 // matmulFlags are the flags of the verb matmul.
 type matmulFlags struct {
+	jobFlags
 	size  dimensions
 	dtype string
-	json  bool
-	quiet bool
 }
 
 func matmulCommand() *cobra.Command {
@@ -30,19 +29,18 @@ func matmulCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "matmul",
 		Short: "Multiply two random matrices, and say how fast that was",
-		Long: `Multiply a random M×K matrix by a random K×N matrix on the CPU, and say how fast
-that was. The matrices are the same in every run. An element of the result takes
+		Long: `Multiply a random M×K matrix by a random K×N matrix, and say how fast that was. The matrices are the same in every run. An element of the result takes
 2·K operations: K multiplications and K additions, fused in pairs.`,
 		Example: `  gpurun matmul --size 4096
-  gpurun matmul --size 20000x10x300 --dtype f32 --json`,
+  gpurun matmul --size 20000x10x300 --dtype f32 --json
+  gpurun matmul --size 8192 --dtype f32 --device all`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
 	flags.Var(&f.size, "size", "the size of the product: N, or MxNxK for an M×K matrix by a K×N matrix")
 	flags.StringVar(&f.dtype, "dtype", "f64", "f32 or f64")
-	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
-	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
+	f.jobFlags.add(cmd)
 	fixed(cmd, "dtype", "f32", "f64")
 	return cmd
 }
@@ -51,25 +49,34 @@ func (f *matmulFlags) run(cmd *cobra.Command) error {
 	if f.size == (dimensions{}) {
 		return usagef("no size: name it with --size N, or --size MxNxK")
 	}
-	if f.dtype != "f32" && f.dtype != "f64" {
-		return usagef("dtype %s is neither f32 nor f64", f.dtype)
+	if err := checkDType(f.dtype); err != nil {
+		return err
 	}
-	eng, err := gpurun.Open(cmd.Context(), &gpurun.Config{Devices: []string{"cpu"}})
+	eng, err := gpurun.Open(cmd.Context(), f.config())
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
-	if err := f.size.fit(f.dtype, eng.Devices()[0].Memory); err != nil {
+	all, _ := gpurun.AllDevices() // the first is this machine's CPU, whatever else fails
+	if err := f.size.fit(f.dtype, all[0].Memory); err != nil {
 		return err
 	}
-	multiply := multiply64
-	if f.dtype == "f32" {
-		multiply = multiply32
+	trace, err := f.createTrace()
+	if err != nil {
+		return err
 	}
-	if err := multiply(cmd.Context(), eng, f.size); err != nil {
+	defer trace.discard()
+	multiply, err := newProduct(cmd.Context(), f.size, f.dtype)
+	if err != nil {
+		return err
+	}
+	if err := multiply(cmd.Context(), eng); err != nil {
 		return err
 	}
 	report := eng.Report()
+	if err := f.writeTrace(trace, report); err != nil {
+		return err
+	}
 	if !f.quiet {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d×%d by %d×%d, %s, in %.3g s by %s: %.3g GFLOP/s\n",
 			f.size.m, f.size.k, f.size.k, f.size.n, f.dtype, report.Seconds, shares(report), float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
@@ -82,39 +89,71 @@ func (f *matmulFlags) run(cmd *cobra.Command) error {
 	return enc.Encode(report)
 }
 
+// checkDType returns an error if name is no element type of products.
+func checkDType(name string) error {
+	if name != "f32" && name != "f64" {
+		return usagef("dtype %s is neither f32 nor f64", name)
+	}
+	return nil
+}
+
+// elementSize returns the bytes of an element of the type.
+func elementSize(dtype string) int {
+	if dtype == "f32" {
+		return 4
+	}
+	return 8
+}
+
 // The matrices are made of these seeds.
 const seedA, seedB = 1, 2
 
-func multiply64(ctx context.Context, eng *gpurun.Engine, d dimensions) error {
-	a, err := random[float64](ctx, d.m, d.k, seedA)
-	if err != nil {
-		return err
+// product multiplies two matrices on the devices of eng, the same two each time.
+type product func(ctx context.Context, eng *gpurun.Engine) error
+
+// newProduct makes the random matrices of a product in dtype, f32 or f64.
+func newProduct(ctx context.Context, d dimensions, dtype string) (product, error) {
+	if dtype == "f32" {
+		return product32(ctx, d)
 	}
-	b, err := random[float64](ctx, d.k, d.n, seedB)
+	return product64(ctx, d)
+}
+
+func product64(ctx context.Context, d dimensions) (product, error) {
+	a, b, c, err := operands[float64](ctx, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	general := func(rows, cols int, data []float64) blas64.General {
 		return blas64.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
 	}
-	return eng.Gemm64(ctx, blas.NoTrans, blas.NoTrans, 1, general(d.m, d.k, a), general(d.k, d.n, b),
-		0, general(d.m, d.n, make([]float64, d.m*d.n)))
+	return func(ctx context.Context, eng *gpurun.Engine) error {
+		return eng.Gemm64(ctx, blas.NoTrans, blas.NoTrans, 1, general(d.m, d.k, a), general(d.k, d.n, b), 0, general(d.m, d.n, c))
+	}, nil
 }
 
-func multiply32(ctx context.Context, eng *gpurun.Engine, d dimensions) error {
-	a, err := random[float32](ctx, d.m, d.k, seedA)
+func product32(ctx context.Context, d dimensions) (product, error) {
+	a, b, c, err := operands[float32](ctx, d)
 	if err != nil {
-		return err
-	}
-	b, err := random[float32](ctx, d.k, d.n, seedB)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	general := func(rows, cols int, data []float32) blas32.General {
 		return blas32.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
 	}
-	return eng.Gemm32(ctx, blas.NoTrans, blas.NoTrans, 1, general(d.m, d.k, a), general(d.k, d.n, b),
-		0, general(d.m, d.n, make([]float32, d.m*d.n)))
+	return func(ctx context.Context, eng *gpurun.Engine) error {
+		return eng.Gemm32(ctx, blas.NoTrans, blas.NoTrans, 1, general(d.m, d.k, a), general(d.k, d.n, b), 0, general(d.m, d.n, c))
+	}, nil
+}
+
+// operands returns two random matrices, and room for their product.
+func operands[T float32 | float64](ctx context.Context, d dimensions) (a, b, c []T, err error) {
+	if a, err = random[T](ctx, d.m, d.k, seedA); err != nil {
+		return nil, nil, nil, err
+	}
+	if b, err = random[T](ctx, d.k, d.n, seedB); err != nil {
+		return nil, nil, nil, err
+	}
+	return a, b, make([]T, d.m*d.n), nil
 }
 
 // random returns rows·cols numbers from −1 to 1.
@@ -161,10 +200,7 @@ func (d *dimensions) Type() string { return "N|MxNxK" }
 
 // fit returns an error if the three matrices do not fit into so much memory.
 func (d *dimensions) fit(dtype string, memory int64) error {
-	size := 8.0
-	if dtype == "f32" {
-		size = 4
-	}
+	size := float64(elementSize(dtype))
 	m, n, k := float64(d.m), float64(d.n), float64(d.k)
 	if size*(m*k+k*n+m*n) <= 0.8*float64(memory) {
 		return nil
