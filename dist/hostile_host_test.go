@@ -57,7 +57,7 @@ func startScriptedHost(t *testing.T, job *knownJob, react func(h *scriptedHost, 
 }
 
 // say writes to a stream; whether it got there, the test sees elsewhere.
-func (h *scriptedHost) say(stream net.Conn, b []byte) { _, _ = stream.Write(b) }
+func (h *scriptedHost) say(stream net.Conn, b []byte) { _ = writePieces(stream, b) }
 
 // begin answers a begin, and reports whether f is one.
 func (h *scriptedHost) begin(f frame) bool {

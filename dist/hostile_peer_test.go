@@ -156,7 +156,7 @@ func (p *peer) lease(t *testing.T, n, w, h int) {
 	for i := range n {
 		all = append(all, mustFrame(typeLease, leaseMessage{Lease: uint64(i) + 1, Job: 1, W: w, H: h})...)
 	}
-	if _, err := p.control.Write(all); err != nil {
+	if err := writePieces(p.control, all); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -49,7 +49,7 @@ func TestAnswersPileUp(t *testing.T) {
 			for id := range test.n {
 				all = append(all, test.ask(id+1)...)
 			}
-			_, _ = p.control.Write(all) // the session may end before
+			_ = writePieces(p.control, all) // the session may end before
 			select {
 			case <-p.mux.CloseChan():
 			case <-time.After(silence / 2):

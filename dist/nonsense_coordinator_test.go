@@ -83,9 +83,9 @@ func (c *badCoordinator) say(stream net.Conn, b []byte) {
 	n := 0
 	if c.next()%4 == 1 {
 		n = min(c.next(), len(b))
-		_, _ = stream.Write(b[:n])
+		_ = writePieces(stream, b[:n])
 	}
-	_, _ = stream.Write(b[n:]) // an error shows in what the host does
+	_ = writePieces(stream, b[n:]) // an error shows in what the host does
 }
 
 func (c *badCoordinator) step() {

@@ -108,7 +108,7 @@ func (h *badHost) catchUp() {
 	h.held = nil
 }
 
-func (h *badHost) say(stream net.Conn, b []byte) { _, _ = stream.Write(b) }
+func (h *badHost) say(stream net.Conn, b []byte) { _ = writePieces(stream, b) }
 
 func (h *badHost) hear(f frame) {
 	m := messageOf(f.typ)

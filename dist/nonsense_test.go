@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,6 +109,16 @@ func mustFrame(typ messageType, message any, bulk ...byte) []byte {
 		panic(err)
 	}
 	return append(b, bulk...)
+}
+
+// writePieces writes b to stream in frames of yamux as long as those of a session.
+func writePieces(stream io.Writer, b []byte) error {
+	for piece := range slices.Chunk(b, bulkFrame) {
+		if _, err := stream.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unwilling is a device that begins no job.
