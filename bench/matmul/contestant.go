@@ -2,9 +2,9 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -21,6 +21,7 @@ type contestant struct {
 	process *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
+	worst   float64 // the largest relative error since it was set to 0
 }
 
 // start starts the contestants of the names given. One whose library is not
@@ -32,6 +33,10 @@ func start(names []string, threads int) ([]*contestant, error) {
 			continue
 		}
 		c, err := startOne(name, threads)
+		if errors.Is(err, errMissing) {
+			fmt.Printf("%s takes no part: %v\n", name, err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -47,12 +52,17 @@ func start(names []string, threads int) ([]*contestant, error) {
 	return out, nil
 }
 
+// errMissing is matched by the error about a contestant that cannot be started
+// here.
+var errMissing = errors.New("not installed")
+
 func startOne(name string, threads int) (*contestant, error) {
-	self, err := os.Executable()
+	command, err := commandOf(name, threads)
 	if err != nil {
 		return nil, err
 	}
-	c := &contestant{name: name, process: exec.Command(self, "-child", fmt.Sprintf("%s/%d", name, threads))}
+	c := &contestant{name: name, process: command}
+	c.process.Env = append(os.Environ(), limits(name, threads)...)
 	c.process.Stderr = os.Stderr
 	if c.in, err = c.process.StdinPipe(); err != nil {
 		return nil, err
@@ -65,6 +75,30 @@ func startOne(name string, threads int) (*contestant, error) {
 	return c, c.process.Start()
 }
 
+func commandOf(name string, threads int) (*exec.Cmd, error) {
+	if name == "numpy" {
+		return numpyCommand()
+	}
+	self, err := os.Executable()
+	return exec.Command(self, "-child", fmt.Sprintf("%s/%d", name, threads)), err
+}
+
+// limits returns the environment variables that limit a contestant's threads,
+// where those are read when its library is loaded.
+func limits(name string, threads int) []string {
+	var variables []string
+	switch {
+	case name == "numpy":
+		variables = []string{"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"}
+	case usesOpenCL(name):
+		variables = []string{"POCL_MAX_PTHREAD_COUNT", "POCL_CPU_MAX_CU_COUNT"} // of PoCL before and from version 4
+	}
+	for i, v := range variables {
+		variables[i] = fmt.Sprintf("%s=%d", v, threads)
+	}
+	return variables
+}
+
 func (c *contestant) stop() {
 	c.in.Close()
 	c.process.Wait()
@@ -72,23 +106,32 @@ func (c *contestant) stop() {
 
 // measure returns the seconds that a product takes.
 func (c *contestant) measure(t kernels.DType, s shape, slice time.Duration) (float64, error) {
-	fmt.Fprintln(c.in, t, s, slice)
+	fmt.Fprintln(c.in, t, s, slice.Seconds())
 	line, err := c.out.ReadString('\n')
 	if err != nil {
 		return 0, fmt.Errorf("%s: %s %v: %w", c.name, t, s, err)
 	}
-	return strconv.ParseFloat(strings.TrimSpace(line), 64)
+	fail := func(err error) (float64, error) { return 0, fmt.Errorf("%s: %s %v: %w", c.name, t, s, err) }
+	if message, failed := strings.CutPrefix(line, failure); failed {
+		return fail(errors.New(strings.TrimSpace(message)))
+	}
+	var seconds, largest float64
+	if _, err := fmt.Sscan(line, &seconds, &largest); err != nil {
+		return fail(err)
+	}
+	c.worst = max(c.worst, largest)
+	if err := checkError(t, s, largest); err != nil {
+		return fail(err)
+	}
+	return seconds, nil
 }
 
-// multiplier multiplies matrices, n times, that are stored row by row without
-// gaps, with α = 1 and β = 0.
-type multiplier interface {
-	about() string
-	gemm32(n int, s shape, a, b, c []float32)
-	gemm64(n int, s shape, a, b, c []float64)
-}
+// failure is how an answer begins that is the message of an error.
+const failure = "! "
 
-// serve is a contestant's process: it answers each line of in.
+// serve is a contestant's process: it answers each line of in, which is a type, a
+// shape and the seconds to measure, with the seconds that the product takes and
+// its largest relative error.
 func serve(child string, in io.Reader, out io.Writer) error {
 	name, count, _ := strings.Cut(child, "/")
 	threads, err := strconv.Atoi(count)
@@ -101,60 +144,64 @@ func serve(child string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, m.about())
-	var text string
-	var product func(n int)
+	var r ready
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		s, err := parseShape(fields[1])
+		seconds, err := r.answer(m, strings.Fields(lines.Text()))
 		if err != nil {
-			return err
+			fmt.Fprintf(out, "%s%v\n", failure, err)
+			continue
 		}
-		slice, err := time.ParseDuration(fields[2])
-		if err != nil {
-			return err
-		}
-		if what := fields[0] + fields[1]; what != text {
-			text, product = what, newProduct(m, fields[0], s)
-			runtime.GC()
-		}
-		fmt.Fprintln(out, timeOf(product, slice).Seconds())
+		fmt.Fprintln(out, seconds, r.worst)
 	}
 	return nil
 }
 
-func newProduct(m multiplier, typ string, s shape) func(n int) {
-	if typ == "f32" {
-		a, b, c := random[float32](s.m*s.k), random[float32](s.k*s.n), random[float32](s.m*s.n)
-		return func(n int) { m.gemm32(n, s, a, b, c) }
-	}
-	a, b, c := random[float64](s.m*s.k), random[float64](s.k*s.n), random[float64](s.m*s.n)
-	return func(n int) { m.gemm64(n, s, a, b, c) }
+// ready is the product that was asked for last.
+type ready struct {
+	text  string
+	p     product
+	worst float64
 }
 
-func random[T float32 | float64](n int) []T {
-	rng := rand.New(rand.NewPCG(1, 2))
-	out := make([]T, n)
-	for i := range out {
-		out[i] = T(rng.Float64() + 0.5)
+func (r *ready) answer(m multiplier, fields []string) (float64, error) {
+	s, err := parseShape(fields[1])
+	if err != nil {
+		return 0, err
 	}
-	return out
+	slice, err := strconv.ParseFloat(fields[2], 64)
+	if err != nil {
+		return 0, err
+	}
+	if what := fields[0] + fields[1]; what != r.text {
+		if r.text != "" {
+			r.p.close()
+		}
+		*r = ready{}
+		if r.p, r.worst, err = newProduct(m, fields[0], s); err != nil {
+			return 0, err
+		}
+		r.text = what
+		runtime.GC()
+	}
+	return timeOf(r.p.times, slice)
 }
 
-// timeOf returns the time of one product: it does as many as fit in the slice,
+// timeOf returns the seconds of one product: it does as many as fit in the slice,
 // after at least one that does not count.
-func timeOf(product func(n int), slice time.Duration) time.Duration {
+func timeOf(product func(n int) error, slice float64) (float64, error) {
 	n := 1
 	for {
 		begin := time.Now()
-		product(n)
-		took := time.Since(begin)
-		if took > slice/20 {
-			n = max(1, int(float64(n)*float64(slice)/float64(took)))
+		if err := product(n); err != nil {
+			return 0, err
+		}
+		if took := time.Since(begin).Seconds(); took > slice/20 {
+			n = max(1, int(float64(n)*slice/took))
 			break
 		}
 		n *= 4
 	}
 	begin := time.Now()
-	product(n)
-	return time.Duration(float64(time.Since(begin)) / float64(n))
+	err := product(n)
+	return time.Since(begin).Seconds() / float64(n), err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
@@ -25,6 +26,10 @@ func open(name string, threads int) (multiplier, error) {
 	case "blis":
 		return openC([]string{"libblis.so.4", "/usr/lib/x86_64-linux-gnu/blis-openmp/libblis.so.4"},
 			"bli_thread_set_num_threads", threads, "bli_info_get_version_str")
+	case "opencl", "opencl-copy":
+		return openDevice(name == "opencl-copy")
+	case "clblast", "clblast-copy":
+		return openCLBlast(name == "clblast-copy")
 	}
 	return nil, fmt.Errorf("no contestant is called so")
 }
@@ -39,16 +44,20 @@ func (o ours) about() string { return fmt.Sprintf("%s, %d threads", o.variant, o
 
 var never atomic.Bool
 
-func (o ours) gemm32(n int, s shape, a, b, c []float32) {
-	for range n {
-		o.variant.Gemm32(false, false, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n, o.threads, &never)
-	}
+func (o ours) product32(s shape, a, b, c []float32) (product, error) {
+	return onHost(func(n int) {
+		for range n {
+			o.variant.Gemm32(false, false, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n, o.threads, &never)
+		}
+	})
 }
 
-func (o ours) gemm64(n int, s shape, a, b, c []float64) {
-	for range n {
-		o.variant.Gemm64(false, false, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n, o.threads, &never)
-	}
+func (o ours) product64(s shape, a, b, c []float64) (product, error) {
+	return onHost(func(n int) {
+		for range n {
+			o.variant.Gemm64(false, false, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n, o.threads, &never)
+		}
+	})
 }
 
 // gonums is gonum's own BLAS.
@@ -56,16 +65,20 @@ type gonums struct{}
 
 func (gonums) about() string { return "blas/gonum" }
 
-func (gonums) gemm32(n int, s shape, a, b, c []float32) {
-	for range n {
-		gonum.Implementation{}.Sgemm(blas.NoTrans, blas.NoTrans, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n)
-	}
+func (gonums) product32(s shape, a, b, c []float32) (product, error) {
+	return onHost(func(n int) {
+		for range n {
+			gonum.Implementation{}.Sgemm(blas.NoTrans, blas.NoTrans, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n)
+		}
+	})
 }
 
-func (gonums) gemm64(n int, s shape, a, b, c []float64) {
-	for range n {
-		gonum.Implementation{}.Dgemm(blas.NoTrans, blas.NoTrans, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n)
-	}
+func (gonums) product64(s shape, a, b, c []float64) (product, error) {
+	return onHost(func(n int) {
+		for range n {
+			gonum.Implementation{}.Dgemm(blas.NoTrans, blas.NoTrans, s.m, s.n, s.k, 1, a, s.k, b, s.n, 0, c, s.n)
+		}
+	})
 }
 
 // library is a BLAS in C, called by the interface that it has for Fortran: all
@@ -77,13 +90,7 @@ type library struct {
 }
 
 func openC(names []string, setThreads string, threads int, version string) (multiplier, error) {
-	var handle uintptr
-	var err error
-	for _, name := range names {
-		if handle, err = openLibrary(name); err == nil {
-			break
-		}
-	}
+	handle, err := openFirst(names)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +110,25 @@ func openC(names []string, setThreads string, threads int, version string) (mult
 	return l, nil
 }
 
+// openFirst opens the first library of those names that is there.
+func openFirst(names []string) (handle uintptr, err error) {
+	for _, name := range names {
+		if handle, err = openLibrary(name); err == nil {
+			return handle, nil
+		}
+	}
+	return 0, fmt.Errorf("none of %s can be opened: %w", strings.Join(names, ", "), err)
+}
+
 func (l *library) about() string { return l.version }
 
-func (l *library) gemm32(n int, s shape, a, b, c []float32) { call(n, l.sgemm, l.sgemv, s, a, b, c) }
-func (l *library) gemm64(n int, s shape, a, b, c []float64) { call(n, l.dgemm, l.dgemv, s, a, b, c) }
+func (l *library) product32(s shape, a, b, c []float32) (product, error) {
+	return onHost(func(n int) { call(n, l.sgemm, l.sgemv, s, a, b, c) })
+}
+
+func (l *library) product64(s shape, a, b, c []float64) (product, error) {
+	return onHost(func(n int) { call(n, l.dgemm, l.dgemv, s, a, b, c) })
+}
 
 // call multiplies times times by gemm, or by gemv where there is a vector.
 func call[T float32 | float64](times int, gemm, gemv uintptr, s shape, a, b, c []T) {

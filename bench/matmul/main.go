@@ -1,30 +1,40 @@
-// Command matmul measures matrix products on the CPU: this module's, those of
-// OpenBLAS and BLIS where they are installed, and gonum's, in one run, with the
-// peak of the processor's FMA units and the bandwidth of its memory beside them.
+// Command matmul measures matrix products: on the CPU this module's, those of
+// OpenBLAS, BLIS and NumPy where they are installed, and gonum's, and on an OpenCL
+// device this module's and those of CLBlast, in one run, with the peak of the
+// processor's FMA units and the bandwidth of its memory beside them.
 //
 //	go run ./bench/matmul -shapes 256,1024x1024x32 -types f32,f64 -threads 1,2
+//	go run ./bench/matmul -rivals numpy -shapes 256,1024,2048
+//	go run ./bench/matmul -rivals opencl,clblast,opencl-copy,clblast-copy -shapes 512,1024,2048 -threads 2
 //
 // A shape is m×n×k, or n for n×n×n: C (m×n) = A (m×k) · B (k×n), row by row,
 // with α = 1 and β = 0, on random data. Each library and each number of threads
 // is a process of its own, since threads that one library leaves spinning slow
 // the others down; in each round all take turns. Numbers are medians over the
-// rounds in GFLOP/s, and medians of the rounds' ratios.
+// rounds in GFLOP/s, and medians of the rounds' ratios. Before a product is timed,
+// some elements of its result are compared with a plain product in float64.
 //
 // OpenBLAS and BLIS are called in a loop in assembly, so that the way from Go to
-// C counts for nothing.
+// C counts for nothing. NumPy is called in a loop in Python.
+//
+// opencl and opencl-copy are this module on the first OpenCL device, and clblast
+// and clblast-copy are CLBlast on the same. With -copy each product begins and
+// ends in the host's memory: buffers are allocated, filled, read and released.
+// Without it the operands are on the device: for opencl packed, and C is copied
+// back, for what a launch takes alone is not known outside package device; for
+// clblast as they are, and C stays there. Threads are those of PoCL; other
+// drivers take no notice.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/gpurun/gpurun/internal/machine"
@@ -40,7 +50,7 @@ func main() {
 	shapes := flag.String("shapes", defaultShapes, "what to multiply: m×n×k written MxNxK, or N, separated by commas")
 	types := flag.String("types", "f32,f64", "element types")
 	threads := flag.String("threads", "1,2", "numbers of threads")
-	rivals := flag.String("rivals", "openblas,blis,gonum", "what to compare with, of openblas, blis, gonum")
+	rivals := flag.String("rivals", "openblas,blis,gonum", "what to compare with, of openblas, blis, gonum, numpy, opencl, opencl-copy, clblast, clblast-copy")
 	rounds := flag.Int("rounds", 9, "how often to measure everything")
 	slice := flag.Duration("slice", 20*time.Millisecond, "how long to measure at a time, at least one product")
 	best := flag.Bool("best", false, "take the best of the rounds instead of medians: for machines that others use too")
@@ -143,7 +153,8 @@ func (r *run) measure() error {
 		}
 		for _, t := range r.types {
 			fmt.Printf("\n%s, %d threads: FMA peak %.1f GFLOP/s, reading memory %.1f GB/s\n", t, n, machine.FMAPeak(t.Size(), n), bandwidth)
-			if err := r.table(contestants, t, n, bandwidth); err != nil {
+			one := table{run: r, contestants: contestants, t: t, threads: n, bandwidth: bandwidth}
+			if err := one.print(); err != nil {
 				return err
 			}
 		}
@@ -152,97 +163,4 @@ func (r *run) measure() error {
 		}
 	}
 	return nil
-}
-
-func (r *run) table(contestants []*contestant, t kernels.DType, threads int, bandwidth float64) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "m×n×k\t")
-	for _, c := range contestants {
-		fmt.Fprintf(w, "%s\t", c.name)
-	}
-	fmt.Fprint(w, "of peak\tof bandwidth\t")
-	for _, c := range contestants[1:] {
-		fmt.Fprintf(w, "÷ %s\t", c.name)
-	}
-	fmt.Fprint(w, "÷ best\t\n")
-	logSum := 0.0
-	for _, s := range r.shapes {
-		ratio, err := r.row(w, contestants, t, s, threads, bandwidth)
-		if err != nil {
-			return err
-		}
-		logSum += math.Log(ratio)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if len(contestants) > 1 {
-		fmt.Printf("geometric mean of ours ÷ the best of the other libraries: %.3f\n", math.Exp(logSum/float64(len(r.shapes))))
-	}
-	return nil
-}
-
-// row measures one shape and returns ours ÷ the best library in C.
-func (r *run) row(w *tabwriter.Writer, contestants []*contestant, t kernels.DType, s shape, threads int,
-	bandwidth float64) (float64, error) {
-	rates := make([][]float64, len(contestants)) // GFLOP/s
-	var peaks []float64
-	for round := range r.rounds {
-		peaks = append(peaks, machine.FMAPeak(t.Size(), threads))
-		for i, c := range contestants {
-			if c.name == "gonum" && round > 0 && s.flops() > 1e9 {
-				continue // it would take most of the time
-			}
-			seconds, err := c.measure(t, s, r.slice)
-			if err != nil {
-				return 0, err
-			}
-			rates[i] = append(rates[i], s.flops()/seconds/1e9)
-			time.Sleep(r.pause)
-		}
-	}
-	if r.best {
-		peaks = []float64{slices.Max(peaks)}
-		for i := range rates {
-			rates[i] = []float64{slices.Max(rates[i])}
-		}
-	}
-	fmt.Fprintf(w, "%v\t", s)
-	for _, rate := range rates {
-		fmt.Fprintf(w, "%.1f\t", median(rate))
-	}
-	least := float64(t.Size()) * (float64(s.m*s.k) + float64(s.k*s.n) + float64(s.m*s.n)) / 1e9 // bytes that must be moved
-	fmt.Fprintf(w, "%.0f %%\t%.0f %%\t", 100*median(ratios(rates[0], peaks)), 100*least*median(rates[0])*1e9/s.flops()/bandwidth)
-	best := make([]float64, len(rates[0]))
-	for i, c := range contestants[1:] {
-		fmt.Fprintf(w, "%.2f\t", median(ratios(rates[0], rates[i+1])))
-		if c.name != "gonum" {
-			for round, rate := range rates[i+1] {
-				best[round] = max(best[round], rate)
-			}
-		}
-	}
-	if best[0] == 0 {
-		fmt.Fprint(w, "\t\n")
-		return 1, nil
-	}
-	ratio := median(ratios(rates[0], best))
-	fmt.Fprintf(w, "%.2f\t\n", ratio)
-	return ratio, nil
-}
-
-func ratios(over, under []float64) []float64 {
-	var out []float64
-	for i := range min(len(over), len(under)) {
-		out = append(out, over[i]/under[i])
-	}
-	return out
-}
-
-func median(x []float64) float64 {
-	x = slices.Sorted(slices.Values(x))
-	if len(x) == 0 {
-		return math.NaN()
-	}
-	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
