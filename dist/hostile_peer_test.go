@@ -144,7 +144,7 @@ func (p *peer) begin(t *testing.T, job kernels.Job, device int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.control.Write(mustFrame(typeBegin, beginMessage{Job: 1, Device: device, Kernel: job.Kernel(), Spec: spec})); err != nil {
+	if err := writePieces(p.control, mustFrame(typeBegin, beginMessage{Job: 1, Device: device, Kernel: job.Kernel(), Spec: spec})); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -230,7 +230,7 @@ func TestPeerThatClaimsMuch(t *testing.T) {
 			if claim.raw {
 				_, _ = p.conn.Conn.Write(claim.say)
 			} else {
-				_, _ = p.control.Write(claim.say)
+				_ = writePieces(p.control, claim.say)
 			}
 			select {
 			case <-ended:
@@ -384,7 +384,7 @@ func TestPeerThatAsksForTooMuch(t *testing.T) {
 			h := startHost(t, nil, &mandelDevice{id: "d", fault: hang})
 			p := connectPeer(t, h, nil)
 			ended := p.heard()
-			_, _ = p.control.Write(test.good)
+			_ = writePieces(p.control, test.good)
 			select {
 			case <-ended:
 				t.Error("the session has ended, and should not")
@@ -393,7 +393,7 @@ func TestPeerThatAsksForTooMuch(t *testing.T) {
 			if len(test.bad) == 0 {
 				return
 			}
-			_, _ = p.control.Write(test.bad)
+			_ = writePieces(p.control, test.bad)
 			select {
 			case <-ended:
 			case <-time.After(5 * time.Second):

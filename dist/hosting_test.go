@@ -79,7 +79,7 @@ func TestLeasesMakeRoom(t *testing.T) {
 			id++
 			ask = append(ask, mustFrame(typeLease, leaseMessage{Lease: id, Job: 1, W: 1, H: 1})...)
 		}
-		if _, err := p.control.Write(ask); err != nil {
+		if err := writePieces(p.control, ask); err != nil {
 			t.Fatal(err)
 		}
 		for answered := 0; answered < n; {
