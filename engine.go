@@ -67,8 +67,8 @@ type Config struct {
 
 	// Progress, if not nil, is called with the done part of the job, from 0 to
 	// 1, never by two goroutines at once. It must not start another job, nor
-	// close the engine: both wait for the job that calls it. Matrix products do
-	// not call it.
+	// close the engine: both wait for the job that calls it. Matrix products that
+	// the CPU computes in place do not call it.
 	Progress func(done float64)
 }
 
@@ -77,7 +77,7 @@ type Device = device.Info
 
 // Engine owns devices and runs jobs on them. Its methods are safe for
 // concurrent use. Jobs run one after the other, each on all devices; but matrix
-// products, which are computed in the caller's memory, wait for nobody and run
+// products that the CPU computes in the caller's memory wait for nobody and run
 // beside each other and beside a job. See Gemm64.
 type Engine struct {
 	config  Config

@@ -76,7 +76,8 @@ func spread[T float32 | float64](ctx context.Context, e *Engine, devices []devic
 	return err
 }
 
-// spreadTiles does. On an error C is as it was where β ≠ 0, and undefined else.
+// spreadTiles has devices pull the tiles of p, whose turn it is. On an error C is as
+// it was where β ≠ 0, and undefined else.
 func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T]) (*Report, error) {
 	c, ldc := p.C, p.LDC
 	if p.Beta != 0 {

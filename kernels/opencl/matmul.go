@@ -43,8 +43,8 @@ type MatMul struct {
 // kernel moves, and has one work-item for each of.
 const PackSide = 16
 
-// local memory and work-items that every GPU has, by the OpenCL 1.2
-// specification and by what drivers are known to offer.
+// What a work-group may take, as the OpenCL of current GPUs offers it: bytes of
+// local memory, and work-items.
 const (
 	maxLocalBytes = 48 << 10
 	maxGroupItems = 256

@@ -11,7 +11,7 @@
 // raw[i*width + k - first_step] if along_k, and
 // raw[(k - first_step)*width + i] otherwise: each as the matrix is stored,
 // row by row, without gaps. What the last panel has beyond the operand's edge
-// becomes 0, and so do no results that anybody reads.
+// becomes 0; no element of C that is kept depends on it.
 //
 // A work-group of SIDE x SIDE items moves a square of SIDE x SIDE elements,
 // through local memory, so that neighbours read neighbours and write neighbours.
