@@ -16,6 +16,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/gpurun/gpurun/bench/internal/pretend"
 	"github.com/gpurun/gpurun/dist"
 )
 
@@ -25,14 +26,19 @@ func main() {
 	tiles := flag.Int("tiles", 60000, "tiles of a job of small tiles")
 	asks := flag.Int("asks", 3000, "round trips to take the median of")
 	megabytes := flag.Int("mb", 256, "size of the large results together, in MiB")
+	memory := flag.Int("memory", chunk>>10, "KiB, a multiple of 256 up to 16384, that the bare connections read large results into by turns; gpurun has 12288")
 	only := flag.String("only", "", "measure only plain or key")
 	profile := flag.String("cpuprofile", "", "write the coordinator's CPU profile to this file, the hosts' beside it")
 	flag.Parse()
+	if *memory <= 0 || *memory<<10%chunk != 0 || *memory<<10 > len(pretend.Noise) {
+		fmt.Fprintln(os.Stderr, "transport: -memory is a multiple of 256 up to", len(pretend.Noise)>>10)
+		os.Exit(2)
+	}
 	var err error
 	if *worker {
 		err = serve(os.Stdin, os.Stdout)
 	} else {
-		err = measureAll(*rounds, sizes{*tiles, *asks, *megabytes << 20}, *only, *profile)
+		err = measureAll(*rounds, sizes{*tiles, *asks, *megabytes << 20}, *only, *profile, *memory<<10)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "transport:", err)
@@ -64,7 +70,7 @@ func quantities(trust string) []*quantity {
 	}
 }
 
-func measureAll(rounds int, n sizes, only, profile string) error {
+func measureAll(rounds int, n sizes, only, profile string, memory int) error {
 	fmt.Printf("%s, %s/%s, %d CPUs, medians of %d rounds\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), rounds)
 	if profile != "" {
 		f, err := os.Create(profile)
@@ -86,7 +92,7 @@ func measureAll(rounds int, n sizes, only, profile string) error {
 		if trust == "key" {
 			key = dist.NewKey().Reveal()
 		}
-		c, err := start(2, key, profile)
+		c, err := start(2, key, profile, memory)
 		if err != nil {
 			return err
 		}
