@@ -5,7 +5,7 @@ var (
 		variant: AVX512, vl: 16, mr: 14, mc: 2016, kc: 256, nc: 576,
 	}
 	avx512F64 = simd[float64]{
-		variant: AVX512, vl: 8, mr: 14, mc: 2016, kc: 192, nc: 512,
+		variant: AVX512, vl: 8, mr: 14, mc: 2016, kc: 256, nc: 320,
 	}
 	avx2F32 = simd[float32]{
 		variant: AVX2, vl: 8, mr: 6, mc: 2016, kc: 256, nc: 576,

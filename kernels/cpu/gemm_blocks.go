@@ -113,7 +113,6 @@ func (w *worker[T]) setRow(r, height int) {
 
 // setColumn makes panel q of B the strip's, or the first of it.
 func (w *worker[T]) setColumn(q int) {
-	const rowsAhead = 8
 	b, s := &w.block, &w.strip
 	width := w.nr()
 	if q == b.colPanels-1 {

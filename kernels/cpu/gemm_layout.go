@@ -38,20 +38,21 @@ type strip[T real] struct {
 	fresh int
 }
 
-// packing is a copy of a part of an operand into panels.
+// packing is a copy of a part of an operand into panels, piece by piece. A piece is
+// a row of a panel, or a part of it.
 type packing[T real] struct {
-	// dst is the first row of the first panel, and the next begins dstRow behind
-	// it. Each panel gets k rows.
+	// dst is where the first piece goes, and the next one goes dstRow behind it. k
+	// pieces do.
 	dst       *T
 	dstRow, k int
 
 	// alpha multiplies every element.
 	alpha T
 
-	// For packRows: row p of the first panel is copied from src + p·row. It is
-	// vectors·VL wide, of which edge in the last vector are copied; the others
-	// become 0. There are count panels; from one to the next src moves by
-	// srcStep and dst by dstStep.
+	// For packRows: piece p comes from src + p·row. It is vectors·VL wide, of which
+	// edge in the last vector are copied; the others become 0. That is done count
+	// times, and from one time to the next src moves by srcStep and dst by dstStep.
+	// What is to be srcStep further on is fetched meanwhile.
 	src                     *T
 	row, vectors, edge      int
 	count, srcStep, dstStep int

@@ -3,6 +3,9 @@ package cpu
 // packedRows is how many rows of B, or of A, a task packs.
 const packedRows = 32
 
+// rowsAhead is how many rows of B before they are needed they are fetched.
+const rowsAhead = 8
+
 // packATasks and packBTasks return how many tasks it takes to pack what of A and B
 // the block needs and has not got yet.
 func (w *worker[T]) packATasks() int {
@@ -44,16 +47,16 @@ func (w *worker[T]) packA(i int) {
 		}
 		return
 	}
-	p.k, p.row, p.dstRow = rows, w.lda*size[T](), w.rowA*size[T]()
-	p.srcStep, p.dstStep = w.nr()*size[T](), w.nr()*size[T]()
-	p.src, p.dst, p.count = at(w.a, (b.i0+i)*w.lda+b.p0), &dst[0], b.kc/w.nr()
-	if p.count > 0 {
+	p.k, p.row, p.dstRow = b.kc/w.nr(), w.nr()*size[T](), w.nr()*size[T]()
+	p.count, p.srcStep, p.dstStep = rows, w.lda*size[T](), w.rowA*size[T]()
+	p.src, p.dst = at(w.a, (b.i0+i)*w.lda+b.p0), &dst[0]
+	if p.k > 0 {
 		w.setEdge(w.nr())
 		packRows(w.simd, p)
 	}
-	if whole := p.count * w.nr(); whole < b.kc {
+	if whole := p.k * w.nr(); whole < b.kc {
 		w.setEdge(b.kc - whole)
-		p.src, p.dst, p.count = at(w.a, (b.i0+i)*w.lda+b.p0+whole), &dst[whole], 1
+		p.src, p.dst, p.k = at(w.a, (b.i0+i)*w.lda+b.p0+whole), &dst[whole], 1
 		packRows(w.simd, p)
 	}
 }
@@ -83,17 +86,17 @@ func (w *worker[T]) packB(task int) {
 		return
 	}
 	from := task * packedRows
-	p.k, p.row = min(packedRows, b.kc-from), w.ldb*size[T]()
-	p.srcStep, p.dstStep = nr*size[T](), nr*b.kc*size[T]()
+	rows := min(packedRows, b.kc-from)
 	full := b.colPanels
 	if b.lastWidth < nr {
 		full--
 	}
 	src := (b.p0+from)*w.ldb + b.j0
 	if full > 0 && w.plan.packB {
-		p.src, p.dst, p.count = at(w.b, src), at(w.panelsB, from*nr), full
+		p.k, p.row, p.dstRow = full, nr*size[T](), nr*b.kc*size[T]()
+		p.count, p.srcStep, p.dstStep = rows, w.ldb*size[T](), nr*size[T]()
+		p.src, p.dst = at(w.b, src), at(w.panelsB, from*nr)
 		w.setEdge(nr)
-		p.dstRow = nr * size[T]()
 		packRows(w.simd, p)
 	}
 	if full < b.colPanels {
@@ -102,7 +105,8 @@ func (w *worker[T]) packB(task int) {
 		if !w.plan.packB {
 			packed = 0
 		}
-		p.src, p.count = at(w.b, src+last*nr), 1
+		p.src, p.count, p.k, p.row = at(w.b, src+last*nr), 1, rows, w.ldb*size[T]()
+		p.srcStep = rowsAhead * p.row
 		p.dst = at(w.panelsB, packed*b.kc*nr+from*p.vectors*w.vl)
 		p.dstRow = p.vectors * w.vl * size[T]()
 		packRows(w.simd, p)

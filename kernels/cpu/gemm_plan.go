@@ -22,11 +22,11 @@ const (
 	// comes from memory, which wants to be read in long rows.
 	directBytesB = 768 << 10
 
-	// badStride is what a multiple of puts the rows of a panel of A in each
-	// other's way, in the first-level cache, and badPanels is how many panels
-	// of B it takes for copying them to pay.
-	badStride = 4096
-	badPanels = 2
+	// mostInSet is how many rows of a panel of A may share one set of the
+	// first-level cache, which has 8 ways, and crowdedPanels how many panels of B it
+	// takes for copying A to pay where there are more.
+	mostInSet     = 7
+	crowdedPanels = 2
 
 	// flopsPerWorker is what it takes to be worth another goroutine, which
 	// comes tens of microseconds late.
@@ -37,9 +37,9 @@ const (
 // that is slow or its elements are to be multiplied: a row of a panel is read
 // from front to back either way.
 func (j *job[T]) newPlan(threads int) plan {
-	bad := j.lda*size[T]()%badStride == 0 && j.n > badPanels*j.nr()
+	crowded := j.n > crowdedPanels*j.nr() && inOneSet(j.lda*size[T](), j.mr) > mostInSet
 	p := plan{
-		packA: j.transA || j.alpha != 1 || bad,
+		packA: j.transA || j.alpha != 1 || crowded,
 		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
 	}
 	p.mc, p.kc, p.nc = even(j.m, j.simd.mc, j.mr), even(j.k, j.simd.kc, 1), even(j.n, j.simd.nc, j.nr())
@@ -49,6 +49,19 @@ func (j *job[T]) newPlan(threads int) plan {
 	flops := 2 * float64(j.m) * float64(j.n) * float64(j.k)
 	p.workers = int(min(float64(threads), 1+flops/flopsPerWorker))
 	return p
+}
+
+// inOneSet returns how many of the first elements of rows that are stride bytes
+// apart share a set of a first-level cache with 64 sets of lines of 64 bytes, as
+// most have.
+func inOneSet(stride, rows int) (most int) {
+	var count [64]int
+	for i := range rows {
+		set := i * stride / 64 % len(count)
+		count[set]++
+		most = max(most, count[set])
+	}
+	return most
 }
 
 // ceil returns how many parts of size b a has, the last one maybe smaller.

@@ -18,9 +18,9 @@ func pause()
 //go:noescape
 func gemmStripAVX512F64(s *strip[float64])
 
-// packRowsAVX512F64 copies, for every panel q < count, row < k and i < vectors·VL,
+// packRowsAVX512F64 copies, for q < count, r < k and i < vectors·VL,
 //
-//	dst[q*dstStep+row*dstRow+i] = alpha * src[q*srcStep+row*p.row+i]
+//	dst[q*dstStep+r*dstRow+i] = alpha * src[q*srcStep+r*row+i]
 //
 // with srcStep and the like in bytes. What is behind edge becomes 0.
 //
@@ -71,9 +71,9 @@ func gemvAxpysAVX512F64(y *axpys[float64])
 //go:noescape
 func gemmStripAVX512F32(s *strip[float32])
 
-// packRowsAVX512F32 copies, for every panel q < count, row < k and i < vectors·VL,
+// packRowsAVX512F32 copies, for q < count, r < k and i < vectors·VL,
 //
-//	dst[q*dstStep+row*dstRow+i] = alpha * src[q*srcStep+row*p.row+i]
+//	dst[q*dstStep+r*dstRow+i] = alpha * src[q*srcStep+r*row+i]
 //
 // with srcStep and the like in bytes. What is behind edge becomes 0.
 //
@@ -124,9 +124,9 @@ func gemvAxpysAVX512F32(y *axpys[float32])
 //go:noescape
 func gemmStripAVX2F64(s *strip[float64])
 
-// packRowsAVX2F64 copies, for every panel q < count, row < k and i < vectors·VL,
+// packRowsAVX2F64 copies, for q < count, r < k and i < vectors·VL,
 //
-//	dst[q*dstStep+row*dstRow+i] = alpha * src[q*srcStep+row*p.row+i]
+//	dst[q*dstStep+r*dstRow+i] = alpha * src[q*srcStep+r*row+i]
 //
 // with srcStep and the like in bytes. What is behind edge becomes 0.
 //
@@ -177,9 +177,9 @@ func gemvAxpysAVX2F64(y *axpys[float64])
 //go:noescape
 func gemmStripAVX2F32(s *strip[float32])
 
-// packRowsAVX2F32 copies, for every panel q < count, row < k and i < vectors·VL,
+// packRowsAVX2F32 copies, for q < count, r < k and i < vectors·VL,
 //
-//	dst[q*dstStep+row*dstRow+i] = alpha * src[q*srcStep+row*p.row+i]
+//	dst[q*dstStep+r*dstRow+i] = alpha * src[q*srcStep+r*row+i]
 //
 // with srcStep and the like in bytes. What is behind edge becomes 0.
 //

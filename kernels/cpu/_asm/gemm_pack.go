@@ -5,19 +5,21 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// packRows generates the function that packs an operand whose rows become the
-// rows of panels.
+// packRows generates the function that packs an operand whose rows are made of the
+// rows of panels. It reads memory straight on if srcStep is a row of the operand, and
+// what it fetches meanwhile is the next row.
 func (g *gemm) packRows() {
 	g.enterWith("packRows", "p", "packing",
-		"copies, for every panel q < count, row < k and i < vectors·VL,",
+		"copies, for q < count, r < k and i < vectors·VL,",
 		"",
-		"\tdst[q*dstStep+row*dstRow+i] = alpha * src[q*srcStep+row*p.row+i]",
+		"\tdst[q*dstStep+r*dstRow+i] = alpha * src[q*srcStep+r*row+i]",
 		"",
 		"with srcStep and the like in bytes. What is behind edge becomes 0.")
 	f := func(field string) Mem { return g.in("packing", field) }
 	var (
 		src, dst, row, k, count = reg.RSI, reg.RDX, reg.R8, reg.R9, reg.R10
 		from, to, left, dstRow  = reg.R11, reg.R12, reg.RBX, reg.R13
+		next                    = reg.R14
 		alpha, mask             = g.v(4), g.v(5)
 	)
 	g.edgeMask(f("edge"), mask)
@@ -25,6 +27,7 @@ func (g *gemm) packRows() {
 	g.MOVQ(f("src"), src)
 	g.MOVQ(f("dst"), dst)
 	g.MOVQ(f("row"), row)
+	g.MOVQ(f("srcStep"), next)
 	g.MOVQ(f("dstRow"), dstRow)
 	g.MOVQ(f("k"), k)
 	g.MOVQ(f("count"), count)
@@ -41,6 +44,9 @@ func (g *gemm) packRows() {
 		g.MOVQ(dst, to)
 		g.MOVQ(k, left)
 		g.Label(loop)
+		for line := 0; line < w*g.isa.bytes; line += 64 {
+			g.PREFETCHT0(Mem{Base: from, Index: next, Scale: 1, Disp: line})
+		}
 		for j := range w {
 			at := Mem{Base: from, Disp: j * g.isa.bytes}
 			if j == w-1 {
@@ -55,7 +61,7 @@ func (g *gemm) packRows() {
 		g.ADDQ(dstRow, to)
 		g.DECQ(left)
 		g.JNZ(LabelRef(loop))
-		g.ADDQ(f("srcStep"), src)
+		g.ADDQ(next, src)
 		g.ADDQ(f("dstStep"), dst)
 		g.DECQ(count)
 		g.JNZ(LabelRef(panel))

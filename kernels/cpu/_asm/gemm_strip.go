@@ -22,9 +22,19 @@ var (
 	bRow3 = reg.RCX // 3·bRow, where cReg is not needed
 	fetch = reg.RBX // bReg + ahead
 	left  = reg.RAX // products still to add
-	tiles = reg.R15 // still to do, this one included
-	cScan = reg.RAX // walks the rows of C while left is not needed
+	cScan = reg.R15 // walks the rows of C, or of the next tile's
 )
+
+// frame is the local variables of strips: a, b and c of the tile, how many tiles
+// are still to do, this one included, and what left is after the products in
+// which C is fetched.
+type frame struct{ Mem }
+
+const frameSlots = 5
+
+func (f frame) operand(i int) Mem { return f.Offset(8 * i) }
+func (f frame) tiles() Mem        { return f.Offset(24) }
+func (f frame) fetched() Mem      { return f.Offset(32) }
 
 // strips generates the function that computes a strip.
 func (g *gemm) strips() {
@@ -38,18 +48,19 @@ func (g *gemm) strips() {
 		"\tc[i*cRow+j] = acc",
 		"",
 		"where aRow and the like are in bytes.")
-	frame := g.AllocLocal(3 * 8)
+	local := frame{g.AllocLocal(8 * frameSlots)}
 	s := func(field string) Mem { return g.in("strip", field) }
 	if g.isa == avx512 {
 		g.edgeMask(s("edge"), nil)
 	}
 	for i, field := range []string{"a", "b", "c"} {
 		g.MOVQ(s(field), reg.RAX)
-		g.MOVQ(reg.RAX, frame.Offset(8*i))
+		g.MOVQ(reg.RAX, local.operand(i))
 	}
+	g.MOVQ(s("count"), reg.RAX)
+	g.MOVQ(reg.RAX, local.tiles())
 	g.MOVQ(s("cRow"), cRow)
 	g.MOVQ(s("bRow"), bRow)
-	g.MOVQ(s("count"), tiles)
 	g.MOVQ(s("aRow"), a1)
 	g.LEAQ(Mem{Base: a1, Index: a1, Scale: 2}, a3)
 	g.LEAQ(Mem{Base: a1, Index: a1, Scale: 4}, a5)
@@ -69,7 +80,7 @@ func (g *gemm) strips() {
 	}
 	for w := nv; w >= 1; w-- {
 		for h := g.mr; h >= 1; h-- {
-			g.tile(tile{g, h, w, frame})
+			g.tile(tile{g, h, w, local})
 		}
 	}
 	g.Label("end")
@@ -81,7 +92,7 @@ func (g *gemm) strips() {
 type tile struct {
 	*gemm
 	h, w  int
-	frame Mem // where a, b and c of the tile are
+	frame frame
 }
 
 func (t tile) label(of string) string { return fmt.Sprintf("t%dx%d%s", t.h, t.w, of) }
@@ -100,19 +111,18 @@ func (t tile) mask() reg.VecPhysical { return t.v(15) }
 
 func (g *gemm) tile(t tile) {
 	g.Label(t.label(""))
-	g.MOVQ(t.frame, aReg)
-	g.MOVQ(t.frame.Offset(8), bReg)
-	g.MOVQ(t.frame.Offset(16), cReg)
+	g.MOVQ(t.frame.operand(0), aReg)
+	g.MOVQ(t.frame.operand(1), bReg)
+	g.MOVQ(t.frame.operand(2), cReg)
 	t.load()
-	t.fetchNext()
 	t.products()
 	t.store()
 
-	g.DECQ(tiles)
+	g.DECQ(t.frame.tiles())
 	g.JZ(LabelRef("end"))
 	for i, field := range []string{"aStep", "bStep", "cStep"} {
 		g.MOVQ(g.in("strip", field), reg.RAX)
-		g.ADDQ(reg.RAX, t.frame.Offset(8*i))
+		g.ADDQ(reg.RAX, t.frame.operand(i))
 	}
 	g.JMP(LabelRef(t.label("")))
 }
@@ -125,7 +135,7 @@ func (t tile) load() {
 		t.MOVQ(cReg, bReg) // loadEdgeMask overwrites CX
 		t.loadEdgeMask(t.in("strip", "edge"), t.mask())
 		t.MOVQ(bReg, cReg)
-		t.MOVQ(t.frame.Offset(8), bReg)
+		t.MOVQ(t.frame.operand(1), bReg)
 	}
 	beta := t.row(0)
 	t.broadcast(t.in("strip", "beta"), beta)
@@ -155,53 +165,91 @@ func (t tile) load() {
 	t.Label(t.label("ready"))
 }
 
-// fetchNext fetches the memory of the next tile of C, which is needed at once
-// when that tile's turn comes.
-func (t tile) fetchNext() {
-	t.CMPQ(t.in("strip", "far"), Imm(0))
-	t.JEQ(LabelRef(t.label("fetched")))
-	t.MOVQ(t.in("strip", "cStep"), cScan)
-	t.ADDQ(cReg, cScan)
-	t.MOVQ(U32(uint32(t.h)), fetch)
-	t.Label(t.label("fetch"))
-	for line := 0; line < t.w*t.isa.bytes; line += 64 {
-		t.PREFETCHT0(Mem{Base: cScan, Disp: line})
-	}
-	t.ADDQ(cRow, cScan)
-	t.DECQ(fetch)
-	t.JNZ(LabelRef(t.label("fetch")))
-	t.Label(t.label("fetched"))
-}
-
-// products adds the k products to each accumulator, in their order.
+// products adds the k products to each accumulator, in their order. Meanwhile it
+// fetches the memory of the next tile of C, which is needed at once when that
+// tile's turn comes.
 func (t tile) products() {
+	label, unroll := t.label, t.unroll()
 	if t.h > 8 {
 		t.LEAQ(Mem{Base: aReg, Index: a1, Scale: 8}, a8)
 	}
 	t.MOVQ(bReg, fetch)
 	t.ADDQ(t.in("strip", "ahead"), fetch)
 	t.MOVQ(t.in("strip", "k"), left)
-	if unroll := t.unroll(); unroll > 1 {
+	t.CMPQ(t.in("strip", "far"), Imm(0))
+	t.JEQ(LabelRef(label("near")))
+	t.MOVQ(t.in("strip", "cStep"), cScan)
+	t.ADDQ(cReg, cScan)
+	if unroll > 1 {
 		t.LEAQ(Mem{Base: bRow, Index: bRow, Scale: 2}, bRow3)
+		t.fetchingLoop(unroll)
+	}
+	t.fetchAtOnce()
+	t.Label(label("near"))
+	if unroll > 1 {
+		t.LEAQ(Mem{Base: bRow, Index: bRow, Scale: 2}, bRow3)
+		t.Label(label("plain"))
 		t.SUBQ(Imm(uint64(unroll)), left)
-		t.JL(LabelRef(t.label("rest")))
-		t.Label(t.label("loop"))
+		t.JL(LabelRef(label("rest")))
+		t.Label(label("loop"))
 		for u := range unroll {
 			t.product(u)
 		}
 		t.advance(unroll)
 		t.SUBQ(Imm(uint64(unroll)), left)
-		t.JGE(LabelRef(t.label("loop")))
-		t.Label(t.label("rest"))
+		t.JGE(LabelRef(label("loop")))
+		t.Label(label("rest"))
 		t.ADDQ(Imm(uint64(unroll)), left)
-		t.JZ(LabelRef(t.label("store")))
+		t.JZ(LabelRef(label("store")))
 	}
-	t.Label(t.label("one"))
+	t.Label(label("one"))
 	t.product(0)
 	t.advance(1)
 	t.DECQ(left)
-	t.JNZ(LabelRef(t.label("one")))
-	t.Label(t.label("store"))
+	t.JNZ(LabelRef(label("one")))
+	t.Label(label("store"))
+}
+
+// fetchingLoop adds the first products, unroll of them for each row of the next
+// tile, which is fetched row by row: all at once would keep the fetches of A and B
+// waiting. Where there are fewer products it does nothing.
+func (t tile) fetchingLoop(unroll int) {
+	last := t.w*t.isa.bytes - 1 // rows of C need not begin at a cache line
+	t.MOVQ(left, t.frame.fetched())
+	t.SUBQ(U32(uint32(t.h*unroll)), t.frame.fetched())
+	t.JL(LabelRef(t.label("short")))
+	t.Label(t.label("fetching"))
+	for u := range unroll {
+		t.product(u)
+		if u == 0 {
+			t.fetchRow(last)
+		}
+	}
+	t.advance(unroll)
+	t.SUBQ(Imm(uint64(unroll)), left)
+	t.CMPQ(left, t.frame.fetched())
+	t.JNE(LabelRef(t.label("fetching")))
+	t.JMP(LabelRef(t.label("plain")))
+	t.Label(t.label("short"))
+}
+
+// fetchAtOnce fetches the next tile of C.
+func (t tile) fetchAtOnce() {
+	t.MOVQ(U32(uint32(t.h)), cReg)
+	t.Label(t.label("fetch"))
+	t.fetchRow(t.w*t.isa.bytes - 1)
+	t.DECQ(cReg)
+	t.JNZ(LabelRef(t.label("fetch")))
+}
+
+// fetchRow fetches the row of C at cScan, whose last byte is the one given, and
+// moves on to the next.
+func (t tile) fetchRow(last int) {
+	for line := 0; line < last; line += 64 {
+		t.PREFETCHT0(Mem{Base: cScan, Disp: line})
+	}
+	t.PREFETCHT0(Mem{Base: cScan, Disp: last})
+	t.ADDQ(cRow, cScan)
 }
 
 // unroll returns how many products share the instructions of a loop, which
@@ -278,7 +326,7 @@ func (t tile) store() {
 	if t.isa == avx2 {
 		t.loadEdgeMask(t.in("strip", "edge"), t.mask())
 	}
-	t.MOVQ(t.frame.Offset(16), cReg)
+	t.MOVQ(t.frame.operand(2), cReg)
 	for i := range t.h {
 		for j := range t.w {
 			to := Mem{Base: cReg, Disp: j * t.isa.bytes}
