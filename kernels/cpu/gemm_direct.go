@@ -14,15 +14,8 @@ func direct[T real](s *simd[T], o *operands[T]) bool {
 	if 2*float64(o.m)*float64(o.n)*float64(o.k) > directFlops {
 		return false
 	}
-	nr := s.nr()
-	var edge *job[T]
-	if o.n&(nr-1) != 0 {
-		pool := poolOf[T]()
-		edge = pool.get()
-		defer pool.leave(edge)
-	}
 	x := strip[T]{
-		k: o.k, vectors: nrVectors, edge: s.vl, ahead: nr * size[T](), beta: o.beta,
+		k: o.k, vectors: nrVectors, edge: s.vl, ahead: s.nr() * size[T](), beta: o.beta,
 		aRow: o.lda * size[T](), bRow: o.ldb * size[T](), cRow: o.ldc * size[T](),
 	}
 	if o.beta == 0 {
@@ -31,20 +24,36 @@ func direct[T real](s *simd[T], o *operands[T]) bool {
 	panels := ceil(o.m, s.mr)
 	h := ceil(o.m, panels)
 	tall := o.m - panels*(h-1)
-	for j := 0; j < o.n; j += nr {
-		x.b = at(o.b, j)
-		if width := o.n - j; width < nr {
-			o.packEdge(s, edge, j, &x)
-		}
-		x.a, x.c = at(o.a, 0), at(o.c, j)
-		x.compute(s, h, tall)
-		if rest := panels - tall; rest > 0 {
-			x.c = at(o.c, tall*h*o.ldc+j)
-			x.a = at(o.a, tall*h*o.lda)
-			x.compute(s, h-1, rest)
+	if x.count = o.n / s.nr(); x.count > 0 {
+		// A panel of A stays in the first-level cache while B goes by.
+		x.b, x.bStep, x.cStep = at(o.b, 0), s.nr()*size[T](), s.nr()*size[T]()
+		for i := 0; i < o.m; i += x.rows {
+			if x.rows = h; i >= tall*h {
+				x.rows = h - 1
+			}
+			x.a, x.c = at(o.a, i*o.lda), at(o.c, i*o.ldc)
+			gemmStrip(s, &x)
 		}
 	}
+	if j := o.n / s.nr() * s.nr(); j < o.n {
+		o.narrow(s, j, h, tall, &x)
+	}
 	return true
+}
+
+// narrow computes the columns of C from j on, which are fewer than NR. There are
+// tall panels of A of h rows, and others of one row less.
+func (o *operands[T]) narrow(s *simd[T], j, h, tall int, x *strip[T]) {
+	pool := poolOf[T]()
+	edge := pool.get()
+	defer pool.leave(edge)
+	o.packEdge(s, edge, j, x)
+	x.a, x.c = at(o.a, 0), at(o.c, j)
+	x.column(s, h, tall)
+	if i := tall * h; i < o.m {
+		x.a, x.c = at(o.a, i*o.lda), at(o.c, i*o.ldc+j)
+		x.column(s, h-1, (o.m-i)/(h-1))
+	}
 }
 
 // packEdge makes the columns of B from j on the strip's.
@@ -58,11 +67,11 @@ func (o *operands[T]) packEdge(s *simd[T], edge *job[T], j int, x *strip[T]) {
 		dstRow: x.vectors * s.vl * size[T](), vectors: x.vectors, edge: x.edge, count: 1,
 	}
 	packRows(s, &p)
-	x.b, x.bRow, x.ahead = p.dst, p.dstRow, 0
+	x.b, x.bRow, x.bStep, x.ahead = p.dst, p.dstRow, 0, 0
 }
 
-// compute has count tiles of h rows computed, one below the other.
-func (x *strip[T]) compute(s *simd[T], h, count int) {
+// column has count tiles of h rows computed, one below the other.
+func (x *strip[T]) column(s *simd[T], h, count int) {
 	x.rows, x.count, x.aStep, x.cStep = h, count, h*x.aRow, h*x.cRow
 	gemmStrip(s, x)
 }
