@@ -164,13 +164,12 @@ func (j *job[T]) share(n int, by way) {
 	j.total.Store(1 << 62)
 	j.started.Store(0)
 	j.users.Add(int32(n - 1))
-	for range n - 1 {
-		go help(j)
-	}
+	summon(j, n-1)
 	j.join()
 }
 
-func help[T real](j *job[T]) {
+// help is called by a helper.
+func (j *job[T]) help() {
 	if j.next.Load() < j.total.Load() {
 		j.join()
 	}
