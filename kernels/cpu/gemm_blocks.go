@@ -9,8 +9,17 @@ package cpu
 // Where B is not packed, because C has few rows, it is B's panels that go through
 // the first-level cache one by one, with all panels of A.
 func (j *job[T]) blocked(threads int) {
-	p := j.newPlan(threads)
-	j.plan = p
+	j.plan = j.newPlan(threads)
+	if j.plan.columns > 0 {
+		j.share(j.plan.workers, inColumns)
+		return
+	}
+	j.byPlan()
+}
+
+// byPlan computes the product as its plan has it.
+func (j *job[T]) byPlan() {
+	p := &j.plan
 	if p.packA {
 		j.rowA = oddLines[T](p.kc)
 		j.panelsA = reserve(&j.bufferA, p.mc*j.rowA)
@@ -21,6 +30,25 @@ func (j *job[T]) blocked(threads int) {
 	}
 	j.panelsB = reserve(&j.bufferB, width*p.kc)
 	j.share(p.workers, inBlocks)
+}
+
+// columnsPart computes the columns of C that belong to a task, as a product of its
+// own.
+func (w *worker[T]) columnsPart(task int) {
+	pool := poolOf[T]()
+	j := pool.get()
+	defer pool.leave(j)
+	from := task * w.plan.columns
+	j.operands, j.simd, j.stop = w.operands, w.simd, w.stop
+	j.n = min(w.plan.columns, w.n-from)
+	if j.c = w.c[from:]; w.transB {
+		j.b = w.b[from*w.ldb:]
+	} else {
+		j.b = w.b[from:]
+	}
+	j.plan = w.plan
+	j.plan.workers = 1
+	j.byPlan()
 }
 
 // blocks walks through the blocks of the product.

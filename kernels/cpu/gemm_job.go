@@ -104,9 +104,10 @@ func (p *jobPool[T]) leave(j *job[T]) {
 type way int
 
 const (
-	inBlocks way = iota // see blocked
-	plainly             // see generic
-	asVector            // see gemv
+	inBlocks  way = iota // see blocked
+	inColumns            // see columnsPart
+	plainly              // see generic
+	asVector             // see gemv
 )
 
 // phase is what the tasks of a phase do. These are no functions, since a function
@@ -116,6 +117,7 @@ type phase int
 const (
 	packingPanels phase = iota
 	tiling
+	columnParts
 	genericRows
 	vectorParts
 )
@@ -125,6 +127,8 @@ func (w *worker[T]) walk() {
 	switch w.way {
 	case inBlocks:
 		w.blocks()
+	case inColumns:
+		w.phase(ceil(w.n, w.plan.columns), columnParts)
 	case plainly:
 		w.phase(w.m, genericRows)
 	case asVector:
@@ -139,6 +143,8 @@ func (w *worker[T]) do(what phase, task int) {
 		w.pack(task)
 	case tiling:
 		w.tiles(task)
+	case columnParts:
+		w.columnsPart(task)
 	case genericRows:
 		w.genericRow(task)
 	case vectorParts:

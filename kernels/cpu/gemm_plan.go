@@ -12,6 +12,10 @@ type plan struct {
 
 	// workers is how many can share the work.
 	workers int
+
+	// columns, if not 0, is how many columns of C are a product of their own, which
+	// one worker computes, in the same way.
+	columns int
 }
 
 const (
@@ -28,6 +32,12 @@ const (
 	mostInSet     = 7
 	crowdedPanels = 2
 
+	// fewPanels is up to how many panels of A it is better that whoever packs a panel of
+	// B computes with it, and partsOfColumns how many parts a worker gets of such a
+	// product: each packs A again if A is packed at all.
+	fewPanels      = 5
+	partsOfColumns = 4
+
 	// flopsPerWorker is what it takes to be worth another goroutine, which
 	// comes tens of microseconds late.
 	flopsPerWorker = 5 << 20
@@ -42,12 +52,17 @@ func (j *job[T]) newPlan(threads int) plan {
 		packA: j.transA || j.alpha != 1 || crowded,
 		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
 	}
-	p.mc, p.kc, p.nc = even(j.m, j.simd.mc, j.mr), even(j.k, j.simd.kc, 1), even(j.n, j.simd.nc, j.nr())
-	if !p.packB {
-		p.nc = even(j.n, 1<<20, j.nr())
-	}
 	flops := 2 * float64(j.m) * float64(j.n) * float64(j.k)
 	p.workers = int(min(float64(threads), 1+flops/flopsPerWorker))
+	columns := j.n
+	if p.workers > 1 && ceil(j.m, j.mr) <= fewPanels {
+		p.columns = even(j.n, ceil(j.n, partsOfColumns*p.workers), j.nr())
+		columns = p.columns
+	}
+	p.mc, p.kc, p.nc = even(j.m, j.simd.mc, j.mr), even(j.k, j.simd.kc, 1), even(columns, j.simd.nc, j.nr())
+	if !p.packB {
+		p.nc = even(columns, 1<<20, j.nr())
+	}
 	return p
 }
 
