@@ -53,6 +53,9 @@ type operands[T real] struct {
 	lda, ldb, ldc  int
 }
 
+// flops returns the operations that the product takes.
+func (o *operands[T]) flops() float64 { return 2 * float64(o.m) * float64(o.n) * float64(o.k) }
+
 // simd is one variant's assembly for one type: what suits it. The names are
 // those of the literature: tiles have up to MR rows and NR columns, and a block
 // of A has MC×KC elements, one of B KC×NC.
@@ -79,7 +82,7 @@ func gemm[T real](v Variant, o *operands[T], threads int, stop *atomic.Bool) boo
 		return false
 	}
 	s := simdOf[T](v)
-	if s != nil && o.alpha != 0 && o.k > 0 && o.m > 1 && o.n > 1 && direct(s, o) {
+	if s != nil && o.alpha != 0 && o.k > 0 && o.m > 1 && o.n > 1 && o.flops() <= mostDirect(threads) && direct(s, o) {
 		return true
 	}
 	pool := poolOf[T]()

@@ -46,6 +46,9 @@ func (w *worker[T]) columnsPart(task int) {
 	} else {
 		j.b = w.b[from:]
 	}
+	if j.flops() <= mostDirect(1) && direct(j.simd, &j.operands) {
+		return
+	}
 	j.plan = w.plan
 	j.plan.workers = 1
 	j.byPlan()

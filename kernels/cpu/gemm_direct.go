@@ -1,17 +1,20 @@
 package cpu
 
-// directFlops is up to how much work the overhead of blocks and panels is worth
-// to be saved.
-const directFlops = 4 << 20
+// mostDirect returns up to how many operations the overhead of blocks, panels and
+// other workers is worth to be saved.
+func mostDirect(threads int) float64 {
+	if threads > 1 {
+		return flopsPerWorker
+	}
+	return 4 << 20
+}
 
 // direct computes a small product without packing more than the last panel of B
 // where that is narrow, on the calling goroutine. It returns false, and has done
-// nothing, if the product is not of the kind.
+// nothing, if the product is not of the kind: one that is, and is not small, is
+// computed better in blocks.
 func direct[T real](s *simd[T], o *operands[T]) bool {
 	if o.alpha != 1 || o.transA || o.transB || o.k > s.kc || o.k*o.n > directBytesB/size[T]() {
-		return false
-	}
-	if 2*float64(o.m)*float64(o.n)*float64(o.k) > directFlops {
 		return false
 	}
 	x := strip[T]{

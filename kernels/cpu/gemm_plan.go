@@ -38,9 +38,9 @@ const (
 	fewPanels      = 5
 	partsOfColumns = 4
 
-	// flopsPerWorker is what it takes to be worth another goroutine, which
+	// flopsPerWorker is what it takes to be worth another goroutine: the first time it
 	// comes tens of microseconds late.
-	flopsPerWorker = 5 << 20
+	flopsPerWorker = 3 << 20
 )
 
 // newPlan decides how the product is computed. A is read where it lies unless
@@ -52,8 +52,7 @@ func (j *job[T]) newPlan(threads int) plan {
 		packA: j.transA || j.alpha != 1 || crowded,
 		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
 	}
-	flops := 2 * float64(j.m) * float64(j.n) * float64(j.k)
-	p.workers = int(min(float64(threads), 1+flops/flopsPerWorker))
+	p.workers = int(min(float64(threads), 1+j.flops()/flopsPerWorker))
 	columns := j.n
 	if p.workers > 1 && ceil(j.m, j.mr) <= fewPanels {
 		p.columns = even(j.n, ceil(j.n, partsOfColumns*p.workers), j.nr())
