@@ -1,5 +1,7 @@
 package cpu
 
+import "math/bits"
+
 // mostDirect returns up to how many operations the overhead of blocks, panels and
 // other workers is worth to be saved.
 func mostDirect(threads int) float64 {
@@ -27,9 +29,11 @@ func direct[T real](s *simd[T], o *operands[T]) bool {
 	panels := ceil(o.m, s.mr)
 	h := ceil(o.m, panels)
 	tall := o.m - panels*(h-1)
-	if x.count = o.n / s.nr(); x.count > 0 {
+	full := o.n &^ (s.nr() - 1)
+	if full > 0 {
 		// A panel of A stays in the first-level cache while B goes by.
 		x.b, x.bStep, x.cStep = at(o.b, 0), s.nr()*size[T](), s.nr()*size[T]()
+		x.count = full >> bits.TrailingZeros(uint(s.nr()))
 		for i := 0; i < o.m; i += x.rows {
 			if x.rows = h; i >= tall*h {
 				x.rows = h - 1
@@ -38,8 +42,8 @@ func direct[T real](s *simd[T], o *operands[T]) bool {
 			gemmStrip(s, &x)
 		}
 	}
-	if j := o.n / s.nr() * s.nr(); j < o.n {
-		o.narrow(s, j, h, tall, &x)
+	if full < o.n {
+		o.narrow(s, full, h, tall, &x)
 	}
 	return true
 }

@@ -78,8 +78,14 @@ func inOneSet(stride, rows int) (most int) {
 	return most
 }
 
-// ceil returns how many parts of size b a has, the last one maybe smaller.
-func ceil(a, b int) int { return (a + b - 1) / b }
+// ceil returns how many parts of size b a has, the last one maybe smaller. Small
+// products notice how long a division of 64 bits takes.
+func ceil(a, b int) int {
+	if a < 1<<31 && b < 1<<31 {
+		return int(uint32(a+b-1) / uint32(b))
+	}
+	return (a + b - 1) / b
+}
 
 // even returns into which size to cut n so that the parts are as many as with
 // size most, and of about equal size, a multiple of unit.

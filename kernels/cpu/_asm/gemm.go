@@ -126,12 +126,12 @@ func (g *gemm) storeEdge(from, mask reg.VecPhysical, to Mem) {
 	}
 }
 
-// zero clears v.
-func (g *gemm) zero(v reg.VecPhysical) {
-	if g.isa == avx512 {
-		g.VPXORD(v, v, v)
+// zero clears register i, of which the first 16 have an encoding that takes no unit.
+func (g *gemm) zero(i int) {
+	if v := g.v(i); i < 16 {
+		g.VXORPS(v.AsX(), v.AsX(), v.AsX())
 	} else {
-		g.VXORPS(v, v, v)
+		g.VPXORD(v, v, v)
 	}
 }
 

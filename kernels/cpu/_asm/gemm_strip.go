@@ -23,6 +23,7 @@ var (
 	fetch = reg.RBX // bReg + ahead
 	left  = reg.RAX // products still to add
 	cScan = reg.R15 // walks the rows of C, or of the next tile's
+	cRow3 = reg.RBX // 3·cRow, when all products are added
 )
 
 // frame is the local variables of strips: a, b and c of the tile, how many tiles
@@ -160,7 +161,7 @@ func (t tile) load() {
 	t.JMP(LabelRef(t.label("ready")))
 	t.Label(t.label("zero"))
 	for i := range t.h * t.w {
-		t.zero(t.v(i))
+		t.zero(i)
 	}
 	t.Label(t.label("ready"))
 }
@@ -327,17 +328,27 @@ func (t tile) store() {
 		t.loadEdgeMask(t.in("strip", "edge"), t.mask())
 	}
 	t.MOVQ(t.frame.operand(2), cReg)
+	if t.h > 3 {
+		t.LEAQ(Mem{Base: cRow, Index: cRow, Scale: 2}, cRow3)
+	}
 	for i := range t.h {
+		to := Mem{Base: cReg}
+		switch i % 4 {
+		case 1, 2:
+			to.Index, to.Scale = cRow, uint8(i%4)
+		case 3:
+			to.Index, to.Scale = cRow3, 1
+		}
 		for j := range t.w {
-			to := Mem{Base: cReg, Disp: j * t.isa.bytes}
+			to.Disp = j * t.isa.bytes
 			if j == t.w-1 {
 				t.storeEdge(t.acc(i, j), t.mask(), to)
 			} else {
 				t.move(t.acc(i, j), to)
 			}
 		}
-		if i < t.h-1 {
-			t.ADDQ(cRow, cReg)
+		if i%4 == 3 && i < t.h-1 {
+			t.LEAQ(Mem{Base: cReg, Index: cRow, Scale: 4}, cReg)
 		}
 	}
 }
