@@ -162,7 +162,7 @@ func (w *worker[T]) setColumn(q int) {
 	default:
 		// The next panel of B is beside this one, and not in a cache yet.
 		s.b, s.bRow = at(w.b, b.p0*w.ldb+b.j0+q*w.nr()), w.ldb*size[T]()
-		s.ahead = w.nr() * size[T]()
+		s.ahead = w.nr()*size[T]() + lineEnd
 	}
 }
 

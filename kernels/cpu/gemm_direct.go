@@ -11,6 +11,10 @@ func mostDirect(threads int) float64 {
 	return 4 << 20
 }
 
+// rowsAheadDirect is how many rows of B before they are needed they are fetched: they
+// come from the second-level cache.
+const rowsAheadDirect = 4
+
 // direct computes a small product without packing more than the last panel of B
 // where that is narrow, on the calling goroutine. It returns false, and has done
 // nothing, if the product is not of the kind: one that is, and is not small, is
@@ -20,7 +24,7 @@ func direct[T real](s *simd[T], o *operands[T]) bool {
 		return false
 	}
 	x := strip[T]{
-		k: o.k, vectors: nrVectors, edge: s.vl, ahead: s.nr() * size[T](), beta: o.beta,
+		k: o.k, vectors: nrVectors, edge: s.vl, ahead: rowsAheadDirect*o.ldb*size[T]() + lineEnd, beta: o.beta,
 		aRow: o.lda * size[T](), bRow: o.ldb * size[T](), cRow: o.ldc * size[T](),
 	}
 	if o.beta == 0 {

@@ -6,6 +6,11 @@ const packedRows = 32
 // rowsAhead is how many rows of B before they are needed they are fetched.
 const rowsAhead = 8
 
+// lineEnd is by how much what is fetched of a row of B where it lies is behind its
+// beginning: if that is no beginning of a cache line, the row has a line more than is
+// fetched, of which the first came with the panel before.
+const lineEnd = 63
+
 // packATasks and packBTasks return how many tasks it takes to pack what of A and B
 // the block needs and has not got yet.
 func (w *worker[T]) packATasks() int {
