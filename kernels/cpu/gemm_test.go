@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -320,7 +321,8 @@ func testGemmForms[T real](t *testing.T, rng *rand.Rand) {
 	})
 }
 
-// TestGemmTiles has tiles of every height and width, with every rest of k.
+// TestGemmTiles has tiles of every height and width, with every rest of k, in small
+// products, which take α = 1, and in blocks.
 func TestGemmTiles(t *testing.T) {
 	rng := randomSource(t)
 	bothTypes(t,
@@ -332,9 +334,11 @@ func testGemmTiles[T real](t *testing.T, rng *rand.Rand) {
 	variants(t, func(t *testing.T, v Variant) {
 		for m := 2; m < 30; m++ {
 			for _, n := range []int{2, 4, 5, 8, 15, 16, 17, 31, 32, 33} {
-				for k := 1; k < 10; k++ {
+				for _, k := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 4*min(m, 14) - 1, 57} {
 					p := &problem[T]{m: m, n: n, k: k, alpha: 1, beta: T(k % 3)}
 					p.fill(rng, normal[T](rng))
+					p.check(t, v, 1, p.want())
+					p.alpha = 0.5
 					p.check(t, v, 1, p.want())
 				}
 			}
@@ -358,7 +362,8 @@ func testGemmPaths[T real](t *testing.T, rng *rand.Rand) {
 		transA, transB bool
 	}{
 		{s: [3]int{75, 600, 260}}, {s: [3]int{75, 100, 300}, transA: true}, {s: [3]int{75, 100, 300}, transB: true},
-		{s: [3]int{33, 129, line}}, {s: [3]int{20, 700, 300}}, {s: [3]int{2100, 17, 30}}, {s: [3]int{3000, 1, 77}},
+		{s: [3]int{33, 129, line}}, {s: [3]int{20, 700, 300}}, {s: [3]int{30, 395, 300}, transB: true}, {s: [3]int{25, 395, 401}, transA: true},
+		{s: [3]int{28, 517, line}}, {s: [3]int{2100, 17, 30}}, {s: [3]int{3000, 1, 77}},
 		{s: [3]int{1, 5000, 21}}, {s: [3]int{1, 77, 3000}, transB: true}, {s: [3]int{77, 1, 3000}, transA: true},
 	}
 	for _, test := range tests {
@@ -392,6 +397,31 @@ func TestGemmConcurrent(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// TestHelpersEnd checks that helpers wait for a moment only, and leave no place taken.
+func TestHelpersEnd(t *testing.T) {
+	p := newProblem(randomSource(t), 200, 200, 200, normal[float64](randomSource(t)))
+	before := runtime.NumGoroutine()
+	for range 50 {
+		p.compute(Best(), 4, new(atomic.Bool))
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		taken := slices.ContainsFunc(placesInUse(), func(used bool) bool { return used })
+		if now := runtime.NumGoroutine(); now <= before && !taken && present.Load() == 0 {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("%d goroutines, %d before; places in use: %v; %d present", now, before, placesInUse(), present.Load())
+		}
+	}
+}
+
+func placesInUse() []bool {
+	used := make([]bool, len(places))
+	for i := range places {
+		used[i] = places[i].state.Load() != free
+	}
+	return used
 }
 
 // TestGemmStop stops products that would take minutes, and has the next one
