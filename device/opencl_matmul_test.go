@@ -24,6 +24,7 @@ func forms(t kernels.DType) map[string]opencl.MatMul {
 		"cpu":          {T: t, Rows: 6, Cols: 16, Vector: 8},
 		"gpu, default": opencl.KnownMatMul(t, false, "", ""),
 		"cpu, default": opencl.KnownMatMul(t, true, "", ""),
+		"cpu, AVX-512": opencl.KnownMatMul(t, true, "pthread-skylake-avx512", ""),
 	}
 }
 

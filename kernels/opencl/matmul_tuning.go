@@ -14,6 +14,10 @@ var launches = []struct {
 	CPU            bool
 	Launch         MatMul
 }{
+	// PoCL 3.1 on Cascade Lake: 14 rows of two vectors fill the 32 registers of AVX-512.
+	{Device: "pthread-skylake-avx512", CPU: true, Launch: MatMul{T: kernels.Float32, Rows: 14, Cols: 32, Vector: 16}},
+	{Device: "pthread-skylake-avx512", CPU: true, Launch: MatMul{T: kernels.Float64, Rows: 14, Cols: 16, Vector: 8}},
+
 	{CPU: true, Launch: MatMul{T: kernels.Float32, Rows: 8, Cols: 32, Vector: 16}},
 	{CPU: true, Launch: MatMul{T: kernels.Float64, Rows: 8, Cols: 16, Vector: 8}},
 	{Launch: MatMul{T: kernels.Float32, Rows: 128, Cols: 128, Vector: 4, ItemRows: 8, ItemCols: 8, Depth: 16, Strip: 8}},

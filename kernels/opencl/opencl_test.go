@@ -65,6 +65,11 @@ func TestMatMulCheck(t *testing.T) {
 			}
 		}
 	}
+	for _, l := range launches {
+		if err := l.Launch.Check(); err != nil {
+			t.Errorf("%s %s: %v", l.Vendor, l.Device, err)
+		}
+	}
 	for name, change := range map[string]func(m *MatMul){
 		"type":              func(m *MatMul) { m.T = kernels.Uint32 },
 		"vector of 3":       func(m *MatMul) { m.Vector = 3 },
