@@ -33,7 +33,7 @@ func (t *table) print() error {
 	}
 	fmt.Fprint(t.w, "of peak\tof bandwidth\t")
 	for i, c := range t.contestants {
-		if over := t.comparable(i); over == 0 {
+		if over := t.counterpart(i); over == 0 {
 			fmt.Fprintf(t.w, "÷ %s\t", c.name)
 		} else if over > 0 {
 			fmt.Fprintf(t.w, "%s ÷ %s\t", t.contestants[over].name, c.name)
@@ -57,17 +57,17 @@ func (t *table) print() error {
 	if count > 0 {
 		fmt.Printf("geometric mean of gpurun ÷ the best of the other libraries on the CPU: %.3f\n", math.Exp(logSum/float64(count)))
 	}
-	var errors []string
+	var largest []string
 	for _, c := range t.contestants {
-		errors = append(errors, fmt.Sprintf("%s %.1e", c.name, c.worst))
+		largest = append(largest, fmt.Sprintf("%s %.1e", c.name, c.worst))
 	}
-	fmt.Printf("largest relative errors: %s\n", strings.Join(errors, ", "))
+	fmt.Printf("largest relative errors: %s\n", strings.Join(largest, ", "))
 	return nil
 }
 
-// comparable returns which contestant is this module doing what contestant i
+// counterpart returns which contestant is this module doing what contestant i
 // does, or −1 if i is this module itself or there is none.
-func (t *table) comparable(i int) int {
+func (t *table) counterpart(i int) int {
 	name := t.contestants[i].name
 	switch {
 	case i == 0 || strings.HasPrefix(name, "opencl"):
@@ -93,7 +93,7 @@ func (t *table) row(s shape) (float64, error) {
 	fmt.Fprintf(t.w, "%.0f %%\t%.0f %%\t", 100*median(ratios(rates[0], peaks)), 100*least*median(rates[0])*1e9/s.flops()/t.bandwidth)
 	var best []float64 // of each round
 	for i, c := range t.contestants {
-		over := t.comparable(i)
+		over := t.counterpart(i)
 		if over < 0 {
 			continue
 		}

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"slices"
 	"sync/atomic"
 	"unsafe"
 )
@@ -67,6 +68,10 @@ type simd[T real] struct {
 
 	// mc, kc and nc are the most of MC, KC and NC.
 	mc, kc, nc int
+
+	// perWorker is how many operations are worth another goroutine: the first time
+	// it comes tens of microseconds late.
+	perWorker float64
 }
 
 // nrVectors is how many vectors wide a tile is at most.
@@ -81,8 +86,9 @@ func gemm[T real](v Variant, o *operands[T], threads int, stop *atomic.Bool) boo
 	if stop.Load() {
 		return false
 	}
+	o.shortenStrides()
 	s := simdOf[T](v)
-	if s != nil && o.alpha != 0 && o.k > 0 && o.m > 1 && o.n > 1 && o.flops() <= mostDirect(threads) && direct(s, o) {
+	if s != nil && o.alpha != 0 && o.k > 0 && o.m > 1 && o.n > 1 && o.flops() <= s.mostDirect(threads) && direct(s, o) {
 		return true
 	}
 	pool := poolOf[T]()
@@ -102,22 +108,47 @@ func gemm[T real](v Variant, o *operands[T], threads int, stop *atomic.Bool) boo
 	return !stop.Load()
 }
 
+// shortenStrides gives operands of one row a stride that arithmetic can be done with:
+// the one that they have may be anything.
+func (o *operands[T]) shortenStrides() {
+	shorten := func(ld *int, trans bool, rows, cols int) {
+		if trans {
+			rows, cols = cols, rows
+		}
+		if rows <= 1 {
+			*ld = max(cols, 1)
+		}
+	}
+	shorten(&o.lda, o.transA, o.m, o.k)
+	shorten(&o.ldb, o.transB, o.k, o.n)
+	shorten(&o.ldc, false, o.m, o.n)
+}
+
+// betweenStops is how many elements are worked on at most before stop is looked at.
+const betweenStops = 1 << 14
+
 // scale multiplies C by β.
 func (j *job[T]) scale() {
-	if j.beta == 1 {
-		return
-	}
 	for i := range j.m {
-		if j.stop.Load() {
-			return
-		}
 		row := j.c[i*j.ldc:][:j.n]
-		if j.beta == 0 {
-			clear(row)
-			continue
+		for part := range slices.Chunk(row, betweenStops) {
+			if j.stop.Load() {
+				return
+			}
+			scaled(part, j.beta)
 		}
+	}
+}
+
+// scaled multiplies the elements of C in row by β.
+func scaled[T real](row []T, beta T) {
+	switch beta {
+	case 0:
+		clear(row)
+	case 1:
+	default:
 		for x := range row {
-			row[x] *= j.beta
+			row[x] *= beta
 		}
 	}
 }

@@ -2,16 +2,16 @@ package cpu
 
 var (
 	avx512F32 = simd[float32]{
-		variant: AVX512, vl: 16, mr: 14, mc: 2016, kc: 256, nc: 576,
+		variant: AVX512, vl: 16, mr: 14, mc: 2016, kc: 256, nc: 576, perWorker: 3 << 20,
 	}
 	avx512F64 = simd[float64]{
-		variant: AVX512, vl: 8, mr: 14, mc: 2016, kc: 256, nc: 320,
+		variant: AVX512, vl: 8, mr: 14, mc: 2016, kc: 256, nc: 320, perWorker: 3 << 20,
 	}
 	avx2F32 = simd[float32]{
-		variant: AVX2, vl: 8, mr: 6, mc: 2016, kc: 256, nc: 576,
+		variant: AVX2, vl: 8, mr: 6, mc: 2016, kc: 256, nc: 576, perWorker: 3 << 20,
 	}
 	avx2F64 = simd[float64]{
-		variant: AVX2, vl: 4, mr: 6, mc: 2016, kc: 192, nc: 512,
+		variant: AVX2, vl: 4, mr: 6, mc: 2016, kc: 192, nc: 512, perWorker: 3 << 20,
 	}
 )
 

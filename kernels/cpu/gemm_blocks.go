@@ -46,7 +46,7 @@ func (w *worker[T]) columnsPart(task int) {
 	} else {
 		j.b = w.b[from:]
 	}
-	if j.flops() <= mostDirect(1) && direct(j.simd, &j.operands) {
+	if j.flops() <= j.mostDirect(1) && direct(j.simd, &j.operands) {
 		return
 	}
 	j.plan = w.plan
@@ -62,6 +62,9 @@ func (w *worker[T]) blocks() {
 		for p0 := 0; p0 < w.k; p0 += p.kc {
 			b.p0, b.kc = p0, min(p.kc, w.k-p0)
 			for j0 := 0; j0 < w.n; j0 += p.nc {
+				if w.stop.Load() {
+					return
+				}
 				b.setColumns(j0, min(p.nc, w.n-j0), w.nr())
 				w.phase(w.packATasks()+w.packBTasks(), packingPanels)
 				b.setParts(p.packB, p.workers)

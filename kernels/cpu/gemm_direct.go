@@ -4,9 +4,9 @@ import "math/bits"
 
 // mostDirect returns up to how many operations the overhead of blocks, panels and
 // other workers is worth to be saved.
-func mostDirect(threads int) float64 {
+func (s *simd[T]) mostDirect(threads int) float64 {
 	if threads > 1 {
-		return flopsPerWorker
+		return s.perWorker
 	}
 	return 4 << 20
 }

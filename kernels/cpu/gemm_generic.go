@@ -6,22 +6,19 @@ import (
 	"github.com/gpurun/gpurun/kernels"
 )
 
-// generic computes the product in plain Go, row by row of C.
+// generic computes the product in plain Go. A task is a part of a row of C.
 func (j *job[T]) generic(threads int) { j.share(threads, plainly) }
 
-// genericRow computes row i of C. Its sums grow side by side, so that B is read
-// row by row.
-func (w *worker[T]) genericRow(i int) {
-	row := w.c[i*w.ldc:][:w.n]
-	switch w.beta {
-	case 0:
-		clear(row)
-	case 1:
-	default:
-		for x := range row {
-			row[x] *= w.beta
-		}
-	}
+// genericParts returns into how many parts a row of C is cut.
+func (j *job[T]) genericParts() int { return ceil(j.n, betweenStops) }
+
+// genericPart computes a part of a row of C. Its sums grow side by side, so that B is
+// read row by row.
+func (w *worker[T]) genericPart(task int) {
+	parts := w.genericParts()
+	i, from := task/parts, task%parts*betweenStops
+	row := w.c[i*w.ldc:][from:min(from+betweenStops, w.n)]
+	scaled(row, w.beta)
 	for p := 0; p < w.k && !w.stop.Load(); p++ {
 		at := i*w.lda + p
 		if w.transA {
@@ -30,11 +27,11 @@ func (w *worker[T]) genericRow(i int) {
 		x := T(w.alpha * w.a[at])
 		if w.transB {
 			for q := range row {
-				row[q] = fma(x, w.b[q*w.ldb+p], row[q])
+				row[q] = fma(x, w.b[(from+q)*w.ldb+p], row[q])
 			}
 			continue
 		}
-		addScaled(row, x, w.b[p*w.ldb:][:w.n])
+		addScaled(row, x, w.b[p*w.ldb+from:][:len(row)])
 	}
 }
 

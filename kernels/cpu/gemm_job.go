@@ -43,8 +43,11 @@ type job[T real] struct {
 	_     [56]byte
 	total atomic.Int64 // tasks of all phases, once known
 	// users is who still holds the job: the caller and its helpers. A helper
-	// may start after the caller has returned; then nothing is left to do.
-	users atomic.Int32
+	// may start after the caller has returned; then over says so, and nothing is left
+	// to do. active is how many helpers are at work.
+	users  atomic.Int32
+	active atomic.Int32
+	over   atomic.Bool
 	// started is which workers have been taken.
 	started atomic.Int32
 }
@@ -110,15 +113,15 @@ const (
 	asVector             // see gemv
 )
 
-// phase is what the tasks of a phase do. These are no functions, since a function
+// taskKind is what the tasks of a phase do. These are no functions, since a function
 // with type parameters is made anew whenever it is used as a value.
-type phase int
+type taskKind int
 
 const (
-	packingPanels phase = iota
+	packingPanels taskKind = iota
 	tiling
 	columnParts
-	genericRows
+	genericParts
 	vectorParts
 )
 
@@ -130,23 +133,23 @@ func (w *worker[T]) walk() {
 	case inColumns:
 		w.phase(ceil(w.n, w.plan.columns), columnParts)
 	case plainly:
-		w.phase(w.m, genericRows)
+		w.phase(w.m*w.genericParts(), genericParts)
 	case asVector:
 		w.phase(ceil(len(w.vector.y), w.vector.part), vectorParts)
 	}
 }
 
 // do does one task.
-func (w *worker[T]) do(what phase, task int) {
-	switch what {
+func (w *worker[T]) do(kind taskKind, task int) {
+	switch kind {
 	case packingPanels:
 		w.pack(task)
 	case tiling:
 		w.tiles(task)
 	case columnParts:
 		w.columnsPart(task)
-	case genericRows:
-		w.genericRow(task)
+	case genericParts:
+		w.genericPart(task)
 	case vectorParts:
 		w.vectorPart(task)
 	}
@@ -169,16 +172,23 @@ func (j *job[T]) share(n int, by way) {
 	j.done.Store(0)
 	j.total.Store(1 << 62)
 	j.started.Store(0)
+	j.over.Store(false)
 	j.users.Add(int32(n - 1))
 	summon(j, n-1)
 	j.join()
+	j.over.Store(true)
+	for i := 0; j.stop.Load() && j.active.Load() > 0; i++ {
+		relax(i)
+	}
 }
 
 // help is called by a helper.
 func (j *job[T]) help() {
-	if j.next.Load() < j.total.Load() {
+	j.active.Add(1)
+	if !j.over.Load() && j.next.Load() < j.total.Load() {
 		j.join()
 	}
+	j.active.Add(-1)
 	poolOf[T]().leave(j)
 }
 
@@ -189,47 +199,60 @@ func poolOf[T real]() *jobPool[T] {
 	return any(&jobs64).(*jobPool[T])
 }
 
-// join works until all tasks are done.
+// join works until all tasks are done, or the job is to stop; then others may still be
+// at work.
 func (j *job[T]) join() {
 	w := &j.workers[j.started.Add(1)-1]
 	*w = worker[T]{job: j, scratch: w.scratch, task: j.next.Add(1) - 1}
 	w.walk()
-	j.total.Store(w.first)
+	if !j.stop.Load() {
+		j.total.Store(w.first)
+	}
 	w.await(w.first)
 }
 
 // phase does tasks of a phase that has n of them.
-func (w *worker[T]) phase(n int, what phase) {
+func (w *worker[T]) phase(n int, kind taskKind) {
 	if w.alone {
 		for i := 0; i < n && !w.stop.Load(); i++ {
-			w.do(what, i)
+			w.do(kind, i)
 		}
 		return
 	}
 	for w.task < w.first+int64(n) {
-		w.await(w.first)
-		if !w.stop.Load() {
-			w.do(what, int(w.task-w.first))
+		if !w.await(w.first) {
+			return
 		}
+		w.do(kind, int(w.task-w.first))
 		w.done.Add(1)
 		w.task = w.next.Add(1) - 1
 	}
 	w.first += int64(n)
 }
 
-// await returns when so many tasks are done. What is waited for is the end of a
-// task of another worker, which rarely takes longer than spinning does.
-func (w *worker[T]) await(tasks int64) {
-	const spins = 200
+// await returns when so many tasks are done, or false if the job is to stop. What is
+// waited for is the end of a task of another worker, which rarely takes longer than
+// spinning does.
+func (w *worker[T]) await(tasks int64) bool {
 	for i := 0; w.done.Load() < tasks; i++ {
-		switch {
-		case i < spins:
-			pause()
-		case i < 20*spins:
-			runtime.Gosched()
-		default:
-			time.Sleep(20 * time.Microsecond)
+		if w.stop.Load() {
+			return false
 		}
+		relax(i)
+	}
+	return !w.stop.Load()
+}
+
+// relax waits a little, and longer the more often one has waited already.
+func relax(waited int) {
+	const spins = 200
+	switch {
+	case waited < spins:
+		pause()
+	case waited < 20*spins:
+		runtime.Gosched()
+	default:
+		time.Sleep(20 * time.Microsecond)
 	}
 }
 

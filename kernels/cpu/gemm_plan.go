@@ -37,24 +37,20 @@ const (
 	// product: each packs A again if A is packed at all.
 	fewPanels      = 5
 	partsOfColumns = 4
-
-	// flopsPerWorker is what it takes to be worth another goroutine: the first time it
-	// comes tens of microseconds late.
-	flopsPerWorker = 3 << 20
 )
 
 // newPlan decides how the product is computed. A is read where it lies unless
 // that is slow or its elements are to be multiplied: a row of a panel is read
 // from front to back either way.
 func (j *job[T]) newPlan(threads int) plan {
-	crowded := j.n > crowdedPanels*j.nr() && inOneSet(j.lda*size[T](), j.mr) > mostInSet
+	crowded := !j.transA && j.n > crowdedPanels*j.nr() && inOneSet(j.lda*size[T](), j.mr) > mostInSet
 	p := plan{
 		packA: j.transA || j.alpha != 1 || crowded,
 		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
 	}
-	p.workers = int(min(float64(threads), 1+j.flops()/flopsPerWorker))
+	p.workers = int(min(float64(threads), 1+j.flops()/j.simd.perWorker))
 	columns := j.n
-	if p.workers > 1 && ceil(j.m, j.mr) <= fewPanels {
+	if p.workers > 1 && ceil(j.m, j.mr) <= fewPanels && j.n >= p.workers*j.nr() {
 		p.columns = even(j.n, ceil(j.n, partsOfColumns*p.workers), j.nr())
 		columns = p.columns
 	}
@@ -81,7 +77,7 @@ func inOneSet(stride, rows int) (most int) {
 // ceil returns how many parts of size b a has, the last one maybe smaller. Small
 // products notice how long a division of 64 bits takes.
 func ceil(a, b int) int {
-	if a < 1<<31 && b < 1<<31 {
+	if uint64(a)|uint64(b) < 1<<31 {
 		return int(uint32(a+b-1) / uint32(b))
 	}
 	return (a + b - 1) / b

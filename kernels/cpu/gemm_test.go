@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -311,7 +308,7 @@ func testGemmForms[T real](t *testing.T, rng *rand.Rand) {
 		if s := simdOf[T](v); s != nil {
 			whole := *s
 			defer func() { *s = whole }()
-			s.mc, s.kc, s.nc = 2*s.mr, 19, 2*s.nr()
+			s.mc, s.kc, s.nc, s.perWorker = 2*s.mr, 19, 2*s.nr(), 20_000
 		}
 		for i, p := range problems {
 			if v != Generic || p.m*p.n*p.k < 50_000 {
@@ -363,7 +360,7 @@ func testGemmPaths[T real](t *testing.T, rng *rand.Rand) {
 	}{
 		{s: [3]int{75, 600, 260}}, {s: [3]int{75, 100, 300}, transA: true}, {s: [3]int{75, 100, 300}, transB: true},
 		{s: [3]int{33, 129, line}}, {s: [3]int{20, 700, 300}}, {s: [3]int{30, 395, 300}, transB: true}, {s: [3]int{25, 395, 401}, transA: true},
-		{s: [3]int{28, 517, line}}, {s: [3]int{2100, 17, 30}}, {s: [3]int{3000, 1, 77}},
+		{s: [3]int{28, 517, line}}, {s: [3]int{2100, 33, 60}}, {s: [3]int{2100, 33, 60}, transA: true}, {s: [3]int{3000, 1, 77}},
 		{s: [3]int{1, 5000, 21}}, {s: [3]int{1, 77, 3000}, transB: true}, {s: [3]int{77, 1, 3000}, transA: true},
 	}
 	for _, test := range tests {
@@ -376,103 +373,39 @@ func testGemmPaths[T real](t *testing.T, rng *rand.Rand) {
 	}
 }
 
-// TestGemmConcurrent has callers that share A and B.
-func TestGemmConcurrent(t *testing.T) {
+// TestGemmStride has operands of one row, whose strides may be anything.
+func TestGemmStride(t *testing.T) {
+	const huge = 1<<60 + 8
 	rng := randomSource(t)
-	p := newProblem(rng, 129, 130, 131, normal[float32](rng))
-	p.alpha = 0.5
-	want := p.want()
-	variants(t, func(t *testing.T, v Variant) {
-		var all sync.WaitGroup
-		for caller := range 6 {
-			all.Go(func() {
-				for range 20 {
-					got, done := p.compute(v, 1+caller%3, new(atomic.Bool))
-					if !done || !slices.EqualFunc(got.all, want.all, sameBits) {
-						t.Errorf("%s: caller %d got something else", v, caller)
-						return
-					}
-				}
-			})
-		}
-		all.Wait()
-	})
-}
-
-// TestHelpersEnd checks that helpers wait for a moment only, and leave no place taken.
-func TestHelpersEnd(t *testing.T) {
-	p := newProblem(randomSource(t), 200, 200, 200, normal[float64](randomSource(t)))
-	before := runtime.NumGoroutine()
-	for range 50 {
-		p.compute(Best(), 4, new(atomic.Bool))
-	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		taken := slices.ContainsFunc(placesInUse(), func(used bool) bool { return used })
-		if now := runtime.NumGoroutine(); now <= before && !taken && present.Load() == 0 {
-			return
-		} else if time.Now().After(end) {
-			t.Fatalf("%d goroutines, %d before; places in use: %v; %d present", now, before, placesInUse(), present.Load())
-		}
-	}
-}
-
-func placesInUse() []bool {
-	used := make([]bool, len(places))
-	for i := range places {
-		used[i] = places[i].state.Load() != free
-	}
-	return used
-}
-
-// TestGemmStop stops products that would take minutes, and has the next one
-// computed in full.
-func TestGemmStop(t *testing.T) {
-	const n = 1 << 12
-	x, c := make([]float64, n*n), make([]float64, n*n)
 	everyVariant(t, func(t *testing.T, v Variant) {
-		for _, shape := range [][3]int{{n, n, n}, {n, 1, n}, {1, n, n}} {
-			var stop atomic.Bool
-			finished := make(chan bool)
-			go func() {
-				done := true
-				for done {
-					done = v.Gemm64(false, true, shape[0], shape[1], shape[2], 1, x, n, x, n, 1, c, n, 2, &stop)
+		for _, s := range [][3]int{{1, 200, 70}, {70, 200, 1}, {1, 200, 1}, {1, 1, 300}} {
+			for form := range 4 {
+				p := &problem[float64]{transA: form&1 != 0, transB: form&2 != 0, m: s[0], n: s[1], k: s[2], alpha: 1, beta: 0.5}
+				p.fill(rng, normal[float64](rng))
+				want := p.want()
+				strides := func(m guardedMatrix[float64], rows int) int {
+					if rows == 1 {
+						return huge
+					}
+					return m.ld
 				}
-				finished <- done
-			}()
-			time.Sleep(20 * time.Millisecond)
-			stop.Store(true)
-			select {
-			case <-finished:
-			case <-time.After(10 * time.Second):
-				t.Fatalf("%s: %v goes on", v, shape)
+				rowsA, rowsB := p.m, p.k
+				if p.transA {
+					rowsA = p.k
+				}
+				if p.transB {
+					rowsB = p.n
+				}
+				c := p.c
+				c.all = slices.Clone(c.all)
+				v.Gemm64(p.transA, p.transB, p.m, p.n, p.k, 1, p.a.slice(), strides(p.a, rowsA), p.b.slice(), strides(p.b, rowsB),
+					0.5, c.slice(), strides(c, p.m), 2, new(atomic.Bool))
+				if !slices.EqualFunc(c.all, want.all, sameBits) {
+					t.Errorf("%s: %v", v, p)
+				}
 			}
 		}
-		rng := randomSource(t)
-		p := newProblem(rng, 150, 151, 152, normal[float64](rng))
-		p.check(t, v, 2, p.want())
 	})
-}
-
-var raceEnabled bool
-
-// TestGemmAllocates nothing, once it has its buffers.
-func TestGemmAllocates(t *testing.T) {
-	x, c := make([]float32, 300*300), make([]float32, 300*300)
-	var stop atomic.Bool
-	for _, v := range runnable()[:len(runnable())-1] {
-		for _, shape := range [][3]int{{30, 33, 32}, {200, 200, 200}, {300, 1, 300}, {1, 300, 300}} {
-			for threads := 1; threads <= 2; threads++ {
-				n := testing.AllocsPerRun(20, func() {
-					v.Gemm32(true, false, shape[0], shape[1], shape[2], 0.5, x, 300, x, 300, 0, c, 300, threads, &stop)
-				})
-				// A goroutine that is started takes one.
-				if int(n) > threads-1 && !raceEnabled {
-					t.Errorf("%s, %v, %d threads: %v allocations", v, shape, threads, n)
-				}
-			}
-		}
-	}
 }
 
 // FuzzGemm compares what this processor has with the definition.

@@ -45,15 +45,13 @@ func (j *job[T]) gemv(threads int) {
 		n, scale = j.n, j.alpha
 	}
 	if g.x = x; xStep != 1 || scale != 1 {
-		g.x = reserve(&j.bufferA, j.k)
-		for p := range j.k {
-			g.x[p] = scale * x[p*xStep]
-		}
+		g.x = reserve(&j.bufferA, j.k)[:j.k]
+		j.gather(g.x, x, xStep, scale)
 	}
 	if g.y = j.c; yStep != 1 {
 		g.y = reserve(&j.bufferB, n)
-		for i := range n {
-			g.y[i] = j.c[i*yStep]
+		if j.beta != 0 {
+			j.gather(g.y[:n], j.c, yStep, 1)
 		}
 	}
 	g.y = g.y[:n]
@@ -70,8 +68,19 @@ func (j *job[T]) gemv(threads int) {
 	j.vector = g
 	j.share(workers, asVector)
 	if yStep != 1 {
-		for i, y := range g.y {
-			j.c[i*yStep] = y
+		for i := 0; i < n && !j.stop.Load(); i += betweenStops {
+			for q, y := range g.y[i:min(i+betweenStops, n)] {
+				j.c[(i+q)*yStep] = y
+			}
+		}
+	}
+}
+
+// gather fills to with scale times each step-th element of from.
+func (j *job[T]) gather(to, from []T, step int, scale T) {
+	for i := 0; i < len(to) && !j.stop.Load(); i += betweenStops {
+		for q := range to[i:min(i+betweenStops, len(to))] {
+			to[i+q] = scale * from[(i+q)*step]
 		}
 	}
 }
@@ -81,15 +90,7 @@ func (w *worker[T]) vectorPart(task int) {
 	g := &w.vector
 	from := task * g.part
 	y := g.y[from:min(from+g.part, len(g.y))]
-	switch w.beta {
-	case 0:
-		clear(y)
-	case 1:
-	default:
-		for i := range y {
-			y[i] *= w.beta
-		}
-	}
+	scaled(y, w.beta)
 	if g.columns {
 		w.sumColumns(from, y)
 		return
