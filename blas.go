@@ -21,7 +21,8 @@ import (
 // and all of gonum, such as mat and lapack, multiplies with it. Its methods take
 // what gonum's take, and panic over what gonum's panic over, with the same words.
 // They are safe for concurrent use. A small product runs on the calling goroutine
-// and allocates nothing. How many threads others take is said at Gemm64.
+// and allocates nothing; where the engine has GPUs to choose from, that is one of
+// less than 2¹⁷ operations. How many threads others take is said at Gemm64.
 //
 // The arithmetic of Dgemm and Sgemm is that of Gemm64. What is partly gonum's still
 // gives the same bits for any number of threads, and with any of gpurun's kernels,
@@ -55,7 +56,7 @@ var onward atomic.Bool
 func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, c []float64, ldc int) {
 	p := kernels.MatMul[float64]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		if g.eng.onlyCPU() || !spreadQuietly(g.eng, p) {
+		if g.eng.inPlace(p.Flops()) || !spreadQuietly(g.eng, p) {
 			g.cpu.MatMul64(p, &onward)
 		}
 		return
@@ -67,7 +68,7 @@ func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []floa
 func (g *BLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	p := kernels.MatMul[float32]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		if g.eng.onlyCPU() || !spreadQuietly(g.eng, p) {
+		if g.eng.inPlace(p.Flops()) || !spreadQuietly(g.eng, p) {
 			g.cpu.MatMul32(p, &onward)
 		}
 		return
@@ -106,7 +107,8 @@ func (g *BLAS) Sgemv(tA blas.Transpose, m, n int, alpha float32, a []float32, ld
 // The checks below do not repeat gonum's panics: what they refuse is handed to
 // gonum, which does nothing where there is nothing to do, and panics otherwise.
 
-// checkGemm reports whether p is to be computed here, and sets what is transposed.
+// checkGemm reports whether p is to be computed here, and sets what is transposed
+// and the strides of matrices of one row.
 func checkGemm[T float32 | float64](tA, tB blas.Transpose, p *kernels.MatMul[T]) bool {
 	if p.M <= 0 || p.N <= 0 || p.K < 0 || !known(tA) || !known(tB) {
 		return false
@@ -120,8 +122,10 @@ func checkGemm[T float32 | float64](tA, tB blas.Transpose, p *kernels.MatMul[T])
 	if p.TransB {
 		rowsB, colsB = colsB, rowsB
 	}
-	return p.LDA >= max(1, colsA) && p.LDB >= max(1, colsB) && p.LDC >= p.N &&
+	ok := p.LDA >= max(1, colsA) && p.LDB >= max(1, colsB) && p.LDC >= p.N &&
 		reaches(p.A, rowsA, colsA, p.LDA) && reaches(p.B, rowsB, colsB, p.LDB) && reaches(p.C, p.M, p.N, p.LDC)
+	p.LDA, p.LDB, p.LDC = usedStride(rowsA, colsA, p.LDA), usedStride(rowsB, colsB, p.LDB), usedStride(p.M, p.N, p.LDC)
+	return ok
 }
 
 // checkGemv reports whether p, a product of a matrix and a vector, is to be
@@ -132,8 +136,10 @@ func checkGemv[T float32 | float64](tA blas.Transpose, p *kernels.MatMul[T]) boo
 	if p.TransA = tA != blas.NoTrans; p.TransA {
 		p.M, p.K = cols, rows
 	}
-	return known(tA) && rows > 0 && cols >= ceil(largeVector, rows) && p.LDA >= cols && p.LDB > 0 && p.LDC > 0 &&
+	ok := known(tA) && rows > 0 && cols >= ceil(largeVector, rows) && p.LDA >= cols && p.LDB > 0 && p.LDC > 0 &&
 		reaches(p.A, rows, cols, p.LDA) && reaches(p.B, p.K, 1, p.LDB) && reaches(p.C, p.M, 1, p.LDC)
+	p.LDA, p.LDB, p.LDC = usedStride(rows, cols, p.LDA), usedStride(p.K, 1, p.LDB), usedStride(p.M, 1, p.LDC)
+	return ok
 }
 
 func known(t blas.Transpose) bool { return t == blas.NoTrans || t == blas.Trans || t == blas.ConjTrans }

@@ -1,12 +1,16 @@
 package gpurun
 
-import "gonum.org/v1/gonum/blas"
+import (
+	"gonum.org/v1/gonum/blas"
+
+	"github.com/gpurun/gpurun/kernels"
+)
 
 // Where a matrix is triangular or symmetric gonum's routines do not use Dgemm, and
 // much of what Solve, LU, QR and Cholesky do is in them. Here such a matrix of
 // order n is cut in halves, again and again: two small ones of its kind on the
 // diagonal, which are left to gonum, and a square beside them, which is a matter
-// for Dgemm. See E. Elmroth, F. Gustavson, I. Jonsson, B. Kågström, "Recursive
+// for a product on the CPU: many of them are too small to be a job. See E. Elmroth, F. Gustavson, I. Jonsson, B. Kågström, "Recursive
 // blocked algorithms and hybrid data structures for dense matrix library
 // software", 2004.
 
@@ -17,7 +21,7 @@ const (
 	leastOther = 8
 )
 
-// level3 is the routines of one type: a product by gpurun, and what gonum does.
+// level3 is the routines of one type: a product on the CPU, and what gonum does.
 type level3[T float32 | float64] interface {
 	gemm(tA, tB blas.Transpose, m, n, k int, alpha T, a []T, lda int, b []T, ldb int, beta T, c []T, ldc int)
 	trsm(s blas.Side, ul blas.Uplo, tA blas.Transpose, d blas.Diag, m, n int, alpha T, a []T, lda int, b []T, ldb int)
@@ -171,7 +175,10 @@ type (
 )
 
 func (x double) gemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, c []float64, ldc int) {
-	x.g.Dgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+	x.g.cpu.MatMul64(kernels.MatMul[float64]{
+		TransA: tA != blas.NoTrans, TransB: tB != blas.NoTrans, M: m, N: n, K: k,
+		Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc,
+	}, &onward)
 }
 
 func (x double) trsm(s blas.Side, ul blas.Uplo, tA blas.Transpose, d blas.Diag, m, n int, alpha float64, a []float64, lda int, b []float64, ldb int) {
@@ -187,7 +194,10 @@ func (x double) syrk(ul blas.Uplo, tA blas.Transpose, n, k int, alpha float64, a
 }
 
 func (x single) gemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
-	x.g.Sgemm(tA, tB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+	x.g.cpu.MatMul32(kernels.MatMul[float32]{
+		TransA: tA != blas.NoTrans, TransB: tB != blas.NoTrans, M: m, N: n, K: k,
+		Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc,
+	}, &onward)
 }
 
 func (x single) trsm(s blas.Side, ul blas.Uplo, tA blas.Transpose, d blas.Diag, m, n int, alpha float32, a []float32, lda int, b []float32, ldb int) {

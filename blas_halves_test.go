@@ -89,68 +89,112 @@ func narrowDense(d dense[float64]) dense[float32] {
 	return n
 }
 
+// halfwayCase is operands, and what gonum makes of them.
+type halfwayCase struct {
+	halfway
+	a, b, operand, c           dense[float64]
+	a32, b32, operand32, c32   dense[float32]
+	wantTrsm, wantTrmm, wantRk dense[float64]
+}
+
+func (x halfway) withOperands(rng *rand.Rand) *halfwayCase {
+	normal := func() float64 { return rng.NormFloat64() }
+	// C is n×n, and the operand n×m or m×n.
+	rows, cols := x.n, x.m
+	if x.tA != blas.NoTrans {
+		rows, cols = cols, rows
+	}
+	y := &halfwayCase{
+		halfway: x, a: x.triangular(rng), b: newDense(x.m, x.n, 2, normal), operand: newDense(rows, cols, 1, normal),
+		c: halfway{s: blas.Right, ul: x.ul, d: blas.NonUnit, n: x.n}.triangular(rng),
+	}
+	y.a32, y.b32, y.operand32, y.c32 = narrowDense(y.a), narrowDense(y.b), narrowDense(y.operand), narrowDense(y.c)
+	return y
+}
+
+// on64 and on32 return what impl makes of the operands.
+func (y *halfwayCase) on64(impl blas.Float64) (trsm, trmm, syrk dense[float64]) {
+	trsm, trmm, syrk = y.b.clone(), y.b.clone(), y.c.clone()
+	impl.Dtrsm(y.s, y.ul, y.tA, y.d, y.m, y.n, 0.5, y.a.data(), y.a.stride, trsm.data(), trsm.stride)
+	impl.Dtrmm(y.s, y.ul, y.tA, y.d, y.m, y.n, -2, y.a.data(), y.a.stride, trmm.data(), trmm.stride)
+	impl.Dsyrk(y.ul, y.tA, y.n, y.m, 0.5, y.operand.data(), y.operand.stride, 3, syrk.data(), syrk.stride)
+	return trsm, trmm, syrk
+}
+
+func (y *halfwayCase) on32(impl blas.Float32) (trsm, trmm, syrk dense[float32]) {
+	trsm, trmm, syrk = y.b32.clone(), y.b32.clone(), y.c32.clone()
+	impl.Strsm(y.s, y.ul, y.tA, y.d, y.m, y.n, 0.5, y.a32.data(), y.a.stride, trsm.data(), trsm.stride)
+	impl.Strmm(y.s, y.ul, y.tA, y.d, y.m, y.n, -2, y.a32.data(), y.a.stride, trmm.data(), trmm.stride)
+	impl.Ssyrk(y.ul, y.tA, y.n, y.m, 0.5, y.operand32.data(), y.operand.stride, 3, syrk.data(), syrk.stride)
+	return trsm, trmm, syrk
+}
+
 // TestHalves compares the routines that work by halves with gonum's, and float32
 // with float64.
 func TestHalves(t *testing.T) {
 	const tolerance, tolerance32 = 1e-12, 1e-4
 	rng := randomSource(t)
-	impl, reference := open(t, &gpurun.Config{Devices: []string{"cpu"}}).BLAS(), gonum.Implementation{}
-	normal := func() float64 { return rng.NormFloat64() }
+	var cases []*halfwayCase
 	for _, x := range halfways() {
-		what := fmt.Sprintf("%c%c%c%c %d×%d", x.s, x.ul, x.tA, x.d, x.m, x.n)
-		a, b := x.triangular(rng), newDense(x.m, x.n, 2, normal)
-		a32, b32 := narrowDense(a), narrowDense(b)
-
-		want, got, got32 := b.clone(), b.clone(), b32.clone()
-		reference.Dtrsm(x.s, x.ul, x.tA, x.d, x.m, x.n, 0.5, a.data(), a.stride, want.data(), want.stride)
-		impl.Dtrsm(x.s, x.ul, x.tA, x.d, x.m, x.n, 0.5, a.data(), a.stride, got.data(), got.stride)
-		impl.Strsm(x.s, x.ul, x.tA, x.d, x.m, x.n, 0.5, a32.data(), a.stride, got32.data(), got.stride)
-		near(t, got, want, tolerance, "Dtrsm "+what)
-		near(t, got32, narrowDense(want), tolerance32, "Strsm "+what)
-
-		want, got, got32 = b.clone(), b.clone(), b32.clone()
-		reference.Dtrmm(x.s, x.ul, x.tA, x.d, x.m, x.n, -2, a.data(), a.stride, want.data(), want.stride)
-		impl.Dtrmm(x.s, x.ul, x.tA, x.d, x.m, x.n, -2, a.data(), a.stride, got.data(), got.stride)
-		impl.Strmm(x.s, x.ul, x.tA, x.d, x.m, x.n, -2, a32.data(), a.stride, got32.data(), got.stride)
-		near(t, got, want, tolerance, "Dtrmm "+what)
-		near(t, got32, narrowDense(want), tolerance32, "Strmm "+what)
-
-		// C is n×n, and the operand n×m or m×n.
-		rows, cols := x.n, x.m
-		if x.tA != blas.NoTrans {
-			rows, cols = cols, rows
-		}
-		operand := newDense(rows, cols, 1, normal)
-		operand32 := narrowDense(operand)
-		c := halfway{s: blas.Right, ul: x.ul, d: blas.NonUnit, n: x.n}.triangular(rng)
-		want, got, got32 = c.clone(), c.clone(), narrowDense(c)
-		reference.Dsyrk(x.ul, x.tA, x.n, x.m, 0.5, operand.data(), operand.stride, 3, want.data(), want.stride)
-		impl.Dsyrk(x.ul, x.tA, x.n, x.m, 0.5, operand.data(), operand.stride, 3, got.data(), got.stride)
-		impl.Ssyrk(x.ul, x.tA, x.n, x.m, 0.5, operand32.data(), operand.stride, 3, got32.data(), got.stride)
-		near(t, got, want, tolerance, "Dsyrk "+what)
-		near(t, got32, narrowDense(want), tolerance32, "Ssyrk "+what)
+		y := x.withOperands(rng)
+		y.wantTrsm, y.wantTrmm, y.wantRk = y.on64(gonum.Implementation{})
+		cases = append(cases, y)
 	}
+	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
+		impl := eng.BLAS()
+		for _, y := range cases {
+			what := fmt.Sprintf("%c%c%c%c %d×%d", y.s, y.ul, y.tA, y.d, y.m, y.n)
+			trsm, trmm, syrk := y.on64(impl)
+			near(t, trsm, y.wantTrsm, tolerance, "Dtrsm "+what)
+			near(t, trmm, y.wantTrmm, tolerance, "Dtrmm "+what)
+			near(t, syrk, y.wantRk, tolerance, "Dsyrk "+what)
+			trsm32, trmm32, syrk32 := y.on32(impl)
+			near(t, trsm32, narrowDense(y.wantTrsm), tolerance32, "Strsm "+what)
+			near(t, trmm32, narrowDense(y.wantTrmm), tolerance32, "Strmm "+what)
+			near(t, syrk32, narrowDense(y.wantRk), tolerance32, "Ssyrk "+what)
+		}
+	})
 }
 
 // TestHalvesVariants checks that they give the same bits on every variant and for
 // any number of threads.
 func TestHalvesVariants(t *testing.T) {
 	rng := randomSource(t)
-	x := halfway{blas.Left, blas.Lower, blas.Trans, blas.NonUnit, 300, 130}
-	a, b := x.triangular(rng), newDense(x.m, x.n, 2, func() float64 { return rng.NormFloat64() })
-	var want dense[float64]
+	var cases []*halfwayCase
+	for _, x := range []halfway{
+		{blas.Left, blas.Lower, blas.Trans, blas.NonUnit, 300, 130},
+		{blas.Left, blas.Upper, blas.NoTrans, blas.NonUnit, 150, 150},
+		{blas.Right, blas.Upper, blas.Trans, blas.Unit, 90, 270},
+		{blas.Right, blas.Lower, blas.NoTrans, blas.NonUnit, 170, 210},
+	} {
+		cases = append(cases, x.withOperands(rng))
+	}
+	want, want32 := map[string]dense[float64]{}, map[string]dense[float32]{}
 	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
 		impl := eng.BLAS()
 		withProcs(func(procs int) {
-			got := b.clone()
-			impl.Dtrsm(x.s, x.ul, x.tA, x.d, x.m, x.n, 1, a.data(), a.stride, got.data(), got.stride)
-			impl.Dtrmm(x.s, x.ul, blas.NoTrans, x.d, x.m, x.n, 1, a.data(), a.stride, got.data(), got.stride)
-			if want.all == nil {
-				want = got
+			for _, y := range cases {
+				what := fmt.Sprintf("%c%c%c%c %d×%d", y.s, y.ul, y.tA, y.d, y.m, y.n)
+				trsm, trmm, syrk := y.on64(impl)
+				sameAgain(t, want, procs, what, trsm, trmm, syrk)
+				trsm32, trmm32, syrk32 := y.on32(impl)
+				sameAgain(t, want32, procs, what, trsm32, trmm32, syrk32)
 			}
-			got.same(t, want, fmt.Sprintf("%d threads", procs))
 		})
 	})
+}
+
+// sameAgain compares the results of Dtrsm, Dtrmm and Dsyrk, or of those in float32,
+// with the first there were.
+func sameAgain[T float](t *testing.T, first map[string]dense[T], procs int, what string, results ...dense[T]) {
+	t.Helper()
+	for i, got := range results {
+		what := fmt.Sprintf("%s %s, %T", [...]string{"trsm", "trmm", "syrk"}[i], what, *new(T))
+		if _, known := first[what]; !known {
+			first[what] = got
+		}
+		got.same(t, first[what], fmt.Sprintf("%s, %d threads", what, procs))
+	}
 }
 
 // TestHalvesPanics compares their panics with gonum's.

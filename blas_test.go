@@ -247,6 +247,41 @@ func TestGemvBits(t *testing.T) {
 	})
 }
 
+// TestGemvOneRow has a matrix of one row, and vectors of one element, come with
+// strides that no others could have.
+func TestGemvOneRow(t *testing.T) {
+	const n, huge = 1 << 20, 1<<60 + 8
+	a, x := make([]float64, n), make([]float64, n)
+	want := 0.0
+	for i := range a {
+		a[i], x[i] = float64(i%7), float64(i%5)
+		want += a[i] * x[i] // exact
+	}
+	a32, x32 := narrow(a), narrow(x)
+	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
+		impl := eng.BLAS()
+		y, y32 := []float64{1}, []float32{1}
+		impl.Dgemv(blas.NoTrans, 1, n, 1, a, huge, x, 1, 1, y, huge)
+		if y[0] != want+1 {
+			t.Errorf("a row by a column is %v, want %v", y[0], want+1)
+		}
+		impl.Dgemv(blas.Trans, 1, n, 1, a, huge, []float64{2}, math.MaxInt, 0, x, 1)
+		impl.Sgemv(blas.Trans, 1, n, 1, a32, huge, []float32{2}, math.MaxInt, 0, x32, 1)
+		for i := range a {
+			if x[i] != 2*a[i] || x32[i] != 2*a32[i] {
+				t.Fatalf("a column by an element: element %d is %v and %v, want %v", i, x[i], x32[i], 2*a[i])
+			}
+		}
+		for i := range x {
+			x[i] = float64(i % 5)
+		}
+		impl.Sgemv(blas.NoTrans, 1, n, 0.5, a32, huge, x32, 1, 0, y32, huge)
+		if !(y32[0] > 0) {
+			t.Errorf("in float32 a row by a column is %v", y32[0])
+		}
+	})
+}
+
 // TestBLASAllocations checks that a small product allocates nothing.
 func TestBLASAllocations(t *testing.T) {
 	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
@@ -254,14 +289,17 @@ func TestBLASAllocations(t *testing.T) {
 		for _, n := range []int{1, 2, 5, 16, 33, 40} {
 			a, b, c := make([]float64, n*n), make([]float64, n*n), make([]float64, n*n)
 			a32, b32, c32 := narrow(a), narrow(b), narrow(c)
-			for _, tB := range []blas.Transpose{blas.NoTrans, blas.Trans} {
-				got := testing.AllocsPerRun(100, func() {
-					impl.Dgemm(blas.NoTrans, tB, n, n, n, 2, a, n, b, n, 1, c, n)
-					impl.Sgemm(blas.Trans, tB, n, n, n, 1, a32, n, b32, n, 0, c32, n)
-					impl.Dgemv(tB, n, n, 1, a, n, b, 1, 0, c, 1)
+			for _, form := range []struct {
+				tA, tB blas.Transpose
+				alpha  float64
+			}{{'N', 'N', 1}, {'N', 'N', 2}, {'N', 'T', 1}, {'T', 'N', 1}, {'T', 'T', 2}} {
+				got := testing.AllocsPerRun(50, func() {
+					impl.Dgemm(form.tA, form.tB, n, n, n, form.alpha, a, n, b, n, 1, c, n)
+					impl.Sgemm(form.tA, form.tB, n, n, n, float32(form.alpha), a32, n, b32, n, 0, c32, n)
+					impl.Dgemv(form.tA, n, n, form.alpha, a, n, b, 1, 0, c, 1)
 				})
-				if got != 0 && !raceEnabled {
-					t.Errorf("products of %d×%d matrices, the second %c, allocate %v times", n, n, tB, got)
+				if got != 0 && !gpurun.RaceEnabled {
+					t.Errorf("%c%c, α = %v: products of %d×%d matrices allocate %v times", form.tA, form.tB, form.alpha, n, n, got)
 				}
 			}
 		}

@@ -16,8 +16,9 @@ import (
 
 // Gemm64 computes c = α·op(a)·op(b) + β·c, where op(x) is x, or its transpose if
 // tA or tB says so. op(a) is m×k, op(b) is k×n and c is m×n. They are gonum's
-// matrices, stored row by row with any stride from the row's length on, and are
-// not copied. What lies between the rows is not touched.
+// matrices, stored row by row with any stride from the row's length on. None is
+// copied as a whole on the CPU, but a vector whose elements do not lie side by side.
+// What lies between the rows is not touched.
 //
 // The arithmetic is defined operation by operation. For each element of c,
 // acc = β·c, or 0 where β = 0, and c itself where β = 1; then for p = 0, 1, … k−1
@@ -34,16 +35,19 @@ import (
 //
 // Where Config.Devices names OpenCL devices, those compute the product, and the
 // CPU with them if it is named too; where it is left to the engine, GPUs do if
-// they are predicted to be sooner. That is a job: it waits for others, and takes
-// a copy of c where β ≠ 0. All other products are computed on the CPU, in place.
+// they are predicted to be sooner, and if they fail, the CPU after them. That is a
+// job: it waits for others, and takes a copy of c where β ≠ 0. All other products
+// are computed on the CPU, in place.
 // They do not wait for jobs, nor for each other: each takes as many threads as are
 // its share of GOMAXPROCS when it begins, and a small one runs on the calling
 // goroutine. Hosts take no part.
 //
 // The error matches ErrShape if the matrices do not fit together or are not whole,
-// ErrOverlap if c overlaps a or b, ErrDevice, ErrTileFailed or ErrNoDevice if
-// devices that were named do not have the type or failed, ErrClosed, and is ctx's error if ctx was done
-// first; then c is undefined. Gemm64 returns within 100 ms of that.
+// ErrOverlap if c overlaps a or b, ErrTooLarge if the copy of c for devices that
+// were named does not fit into this machine's memory, ErrDevice, ErrTileFailed or
+// ErrNoDevice if those devices do not have the type or failed, ErrClosed, and is ctx's
+// error if ctx was done first. c is undefined after that, and after devices failed.
+// Gemm64 returns within 100 ms of ctx being done.
 func (e *Engine) Gemm64(ctx context.Context, tA, tB blas.Transpose, alpha float64, a, b blas64.General, beta float64, c blas64.General) error {
 	return gemm(ctx, e, e.spare.MatMul64, tA, tB,
 		alpha, matrix[float64]{a.Rows, a.Cols, a.Stride, a.Data}, matrix[float64]{b.Rows, b.Cols, b.Stride, b.Data},
@@ -83,16 +87,17 @@ func gemm[T float32 | float64](ctx context.Context, e *Engine, compute compute[T
 //
 // Its errors are those of Gemm64, but for ErrOverlap; and it matches ErrTooLarge
 // if what has to be allocated does not fit into this machine's memory. After an
-// error of ctx the elements of dst are undefined.
+// error dst is empty if it was before; otherwise its elements are undefined if the
+// error is of ctx or of devices.
 func (e *Engine) MatMul(ctx context.Context, dst *mat.Dense, a, b mat.Matrix) error {
 	if dst == nil {
 		return shapeError("dst is nil: it must be a matrix, if an empty one")
 	}
-	x, transA, err := operand("a", a)
+	x, transA, err := operand(ctx, "a", a)
 	if err != nil {
 		return err
 	}
-	y, transB, err := operand("b", b)
+	y, transB, err := operand(ctx, "b", b)
 	if err != nil {
 		return err
 	}
@@ -107,57 +112,63 @@ func (e *Engine) MatMul(ctx context.Context, dst *mat.Dense, a, b mat.Matrix) er
 	if k != kb {
 		return shapeError("a is %d×%d and b is %d×%d: b must have as many rows as a has columns", m, k, kb, n)
 	}
+	fresh := dst.IsEmpty()
 	to, finish, err := destination(dst, m, n, x, y)
 	if err != nil {
 		return err
 	}
-	if err := multiply(ctx, e, e.spare.MatMul64, kernels.MatMul[float64]{
+	if err = multiply(ctx, e, e.spare.MatMul64, kernels.MatMul[float64]{
 		TransA: transA, TransB: transB, M: m, N: n, K: k,
 		Alpha: 1, A: x.data, LDA: x.stride, B: y.data, LDB: y.stride, C: to.data, LDC: to.stride,
-	}); err != nil {
-		return err
+	}); err == nil {
+		err = finish(ctx)
 	}
-	finish()
-	return nil
+	if err != nil && fresh {
+		dst.Reset()
+	}
+	return err
 }
 
 // destination returns where to put the rows×cols product of a and b, so that it
 // is in dst after finish.
-func destination(dst *mat.Dense, rows, cols int, a, b matrix[float64]) (to matrix[float64], finish func(), err error) {
-	raw := dst.RawMatrix()
-	to = matrix[float64]{rows, cols, raw.Stride, raw.Data}
+func destination(dst *mat.Dense, rows, cols int, a, b matrix[float64]) (to matrix[float64], finish func(context.Context) error, err error) {
+	to = stored(dst)
 	fresh := dst.IsEmpty()
 	switch {
-	case !fresh && (raw.Rows != rows || raw.Cols != cols):
-		return to, nil, shapeError("dst is %d×%d, and the product %d×%d: dst must have its size, or be empty", raw.Rows, raw.Cols, rows, cols)
+	case !fresh && (to.rows != rows || to.cols != cols):
+		return to, nil, shapeError("dst is %d×%d, and the product %d×%d: dst must have its size, or be empty", to.rows, to.cols, rows, cols)
 	case fresh:
-		if err := checkMatrixMemory("dst", rows, cols); err != nil {
+		if err := checkMatrixMemory[float64]("dst", rows, cols); err != nil {
 			return to, nil, err
 		}
 		// A matrix that has been reset keeps its memory, which may be an operand's
 		// too.
-		kept := raw.Data[:cap(raw.Data)]
+		kept := to.data[:cap(to.data)]
 		to = matrix[float64]{1, len(kept), len(kept), kept}
 	}
 	if overlap(to, a) || overlap(to, b) {
-		if err := checkMatrixMemory("dst", rows, cols); err != nil {
+		if err := checkMatrixMemory[float64]("dst", rows, cols); err != nil {
 			return to, nil, err
 		}
-		product := mat.NewDense(rows, cols, nil)
-		raw := product.RawMatrix()
-		return matrix[float64]{rows, cols, raw.Stride, raw.Data}, func() {
+		product := matrix[float64]{rows, cols, cols, make([]float64, rows*cols)}
+		return product, func(ctx context.Context) error {
 			if fresh {
 				dst.ReuseAs(rows, cols)
 			}
-			dst.Copy(product)
+			return copyMatrix(ctx, stored(dst), product)
 		}, nil
 	}
 	if fresh {
 		dst.ReuseAs(rows, cols)
-		raw = dst.RawMatrix()
-		to = matrix[float64]{rows, cols, raw.Stride, raw.Data}
+		to = stored(dst)
 	}
-	return to, func() {}, nil
+	return to, func(context.Context) error { return nil }, nil
+}
+
+// stored returns the memory of m.
+func stored(m *mat.Dense) matrix[float64] {
+	raw := m.RawMatrix()
+	return matrix[float64]{raw.Rows, raw.Cols, raw.Stride, raw.Data}.tight()
 }
 
 func overlapError(name string) error {
@@ -169,13 +180,17 @@ type compute[T float32 | float64] func(p kernels.MatMul[T], stop *atomic.Bool) b
 
 // multiply has p computed, and keeps the report.
 func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compute[T], p kernels.MatMul[T]) error {
-	if !e.onlyCPU() {
+	var failed *failure
+	if !e.inPlace(p.Flops()) {
 		wide := p // so that p itself is not allocated
-		switch devices, err := spreadOver(e, &wide); {
-		case err != nil:
+		devices, err := spreadOver(e, &wide)
+		if err != nil {
 			return err
-		case len(devices) > 0:
-			return spread(ctx, e, devices, wide)
+		}
+		if len(devices) > 0 {
+			if failed, err = spread(ctx, e, devices, wide); failed == nil {
+				return err
+			}
 		}
 	}
 	end, err := e.beginProduct(ctx)
@@ -189,7 +204,9 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	}
 	start := time.Now()
 	done := compute(p, &stop)
-	e.keep(productReport(e.spare, &p, time.Since(start), done))
+	report := productReport(e.spare, &p, time.Since(start), done)
+	failed.tell(report)
+	e.keep(report)
 	if !done {
 		return ctx.Err()
 	}

@@ -1,6 +1,7 @@
 package gpurun_test
 
 import (
+	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -198,8 +199,39 @@ func TestMatMulErrors(t *testing.T) {
 	if err := eng.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := eng.MatMul(t.Context(), new(mat.Dense), square, square); !errors.Is(err, gpurun.ErrClosed) {
-		t.Errorf("a closed engine answers %v", err)
+	var dst mat.Dense
+	if err := eng.MatMul(t.Context(), &dst, square, square); !errors.Is(err, gpurun.ErrClosed) || !dst.IsEmpty() {
+		t.Errorf("a closed engine answers %v, and dst is %v", err, dst)
+	}
+}
+
+// watched is a matrix of which each element that is read is told of.
+type watched struct {
+	virtual
+	read func()
+}
+
+func (w watched) At(i, j int) float64 { w.read(); return 1 }
+func (w watched) T() mat.Matrix       { return mat.Transpose{Matrix: w} }
+
+// TestMatMulCancel stops a product before it begins, and the copying of an operand.
+func TestMatMulCancel(t *testing.T) {
+	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	reads := 0
+	a := watched{virtual{1000, 1000}, func() { cancel(); reads++ }}
+	var dst mat.Dense
+	if err := eng.MatMul(ctx, &dst, a.T(), mat.NewDense(1000, 3, nil)); !errors.Is(err, context.Canceled) || reads > 10000 {
+		t.Errorf("the error is %v, after %d elements of 1000000 were read", err, reads)
+	}
+	data := []float64{1, 2, 3, 4}
+	square, reset, full := mat.NewDense(2, 2, data), mat.NewDense(2, 2, data), mat.NewDense(2, 2, nil)
+	reset.Reset()
+	for name, dst := range map[string]*mat.Dense{"empty": &dst, "reset": reset, "full": full} {
+		err := eng.MatMul(ctx, dst, square, square)
+		if !errors.Is(err, context.Canceled) || dst.IsEmpty() != (name != "full") || square.At(1, 1) != 4 {
+			t.Errorf("%s: the error is %v, and dst is %v", name, err, dst)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package gpurun
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -46,46 +47,121 @@ func (e *Engine) onlyCPU() bool {
 	return len(e.devices) == 0 || len(e.devices) == 1 && e.devices[0].ID() == e.spare.ID()
 }
 
+// smallFlops is how many operations the CPU has done, with any of its kernels,
+// before a transfer to another device has begun.
+const smallFlops = 1 << 17
+
+// inPlace reports whether a product of so many operations is computed in place
+// whatever the devices predict: finding that out takes memory, and longer.
+func (e *Engine) inPlace(flops float64) bool {
+	return e.onlyCPU() || flops < smallFlops && e.leavesChoice()
+}
+
 // spreadQuietly computes p on devices, if it is not for the CPU, and leaves no
 // report. It returns false, with C as it was where β ≠ 0, if that did not succeed.
 func spreadQuietly[T float32 | float64](e *Engine, p kernels.MatMul[T]) bool {
+	ctx := context.Background()
 	devices, err := spreadOver(e, &p)
 	if err != nil || len(devices) == 0 {
 		return false
 	}
-	end, err := e.begin(context.Background())
+	end, err := e.begin(ctx)
 	if err != nil {
 		return false
 	}
 	defer end()
-	_, err = spreadTiles(context.Background(), e, devices, p)
+	before, err := copyOfC(ctx, &p)
+	if err != nil {
+		return false
+	}
+	if _, err = spreadTiles(ctx, e, devices, p, before); err != nil {
+		_ = copyMatrix(ctx, result(&p), before) // ctx is never done
+	}
 	return err == nil
 }
 
-// spread computes p on devices, which pull tiles of C.
-func spread[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T]) error {
+// failure is what came of devices that the engine had chosen, and that failed.
+type failure struct {
+	start   time.Time
+	devices []DeviceReport
+	err     error
+}
+
+// tell adds f, unless it is nil, to the report of the product that the CPU then
+// computed.
+func (f *failure) tell(r *Report) {
+	if f == nil {
+		return
+	}
+	r.Seconds = time.Since(f.start).Seconds()
+	for _, d := range f.devices {
+		if d.ID == r.Devices[0].ID {
+			continue // the CPU had a part in both
+		}
+		if d.SetAside == "" {
+			d.SetAside = f.err.Error()
+		}
+		r.Devices = append(r.Devices, DeviceReport{ID: d.ID, Host: d.Host, Kind: d.Kind, Name: d.Name, SetAside: d.SetAside})
+	}
+}
+
+// spread computes p on devices, which pull tiles of C. It returns a failure, with C
+// as it was where β ≠ 0, if the engine chose the devices and they cannot: then the
+// CPU is to compute p. After an error alone C is undefined.
+func spread[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T]) (*failure, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer end()
 	start := time.Now()
-	report, err := spreadTiles(ctx, e, devices, p)
+	before, err := copyOfC(ctx, &p)
+	switch {
+	case errors.Is(err, ErrTooLarge) && e.leavesChoice():
+		return &failure{start: start, err: err}, nil
+	case err != nil:
+		return nil, err
+	}
+	report, err := spreadTiles(ctx, e, devices, p, before)
 	report.Seconds = time.Since(start).Seconds()
-	e.keep(report)
-	return err
+	switch {
+	case err == nil || !e.leavesChoice():
+		e.keep(report)
+		return nil, err
+	case ctx.Err() != nil:
+		e.keep(report)
+		return nil, ctx.Err()
+	}
+	if err := copyMatrix(ctx, result(&p), before); err != nil {
+		return nil, err
+	}
+	return &failure{start, report.Devices, err}, nil
 }
 
-// spreadTiles has devices pull the tiles of p, whose turn it is. On an error C is as
-// it was where β ≠ 0, and undefined else.
-func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T]) (*Report, error) {
+// result returns C.
+func result[T float32 | float64](p *kernels.MatMul[T]) matrix[T] {
+	return matrix[T]{p.M, p.N, p.LDC, p.C}
+}
+
+// copyOfC returns a copy of C where β ≠ 0, and else a matrix without elements:
+// tiles are put into C while others are still computed from what it was.
+func copyOfC[T float32 | float64](ctx context.Context, p *kernels.MatMul[T]) (before matrix[T], err error) {
+	if p.Beta == 0 {
+		return before, nil
+	}
+	if err := checkMatrixMemory[T]("the copy of c", p.M, p.N); err != nil {
+		return before, err
+	}
+	before = matrix[T]{p.M, p.N, p.N, make([]T, p.M*p.N)}
+	return before, copyMatrix(ctx, before, result(p))
+}
+
+// spreadTiles has devices pull the tiles of p, whose turn it is, and of which before
+// is copyOfC. On an error C is undefined.
+func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T], before matrix[T]) (*Report, error) {
 	c, ldc := p.C, p.LDC
 	if p.Beta != 0 {
-		// Tiles are put into C while others are still computed from what it was.
-		p.C, p.LDC = make([]T, p.M*p.N), p.N
-		for i := range p.M {
-			copy(p.C[i*p.N:][:p.N], c[i*ldc:])
-		}
+		p.C, p.LDC = before.data, before.stride
 	}
 	sink := sinkFunc(func(t kernels.Tile, r *kernels.Result) error {
 		tile := kernels.Elements[T](r.Planes[0])
@@ -95,13 +171,8 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []
 		return nil
 	})
 	report, err := e.run(ctx, &p, devices, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
-	switch {
-	case err == nil:
+	if err == nil {
 		report.setFlops(p.Flops())
-	case p.Beta != 0:
-		for i := range p.M {
-			copy(c[i*ldc:][:p.N], p.C[i*p.N:])
-		}
 	}
 	return report, err
 }

@@ -196,6 +196,64 @@ func TestGemmOverlap(t *testing.T) {
 	}
 }
 
+// TestGemmOneRow has matrices of one row come with strides that no other could have.
+func TestGemmOneRow(t *testing.T) {
+	rng := randomSource(t)
+	testGemmOneRow[float32](t, rng)
+	testGemmOneRow[float64](t, rng)
+}
+
+func testGemmOneRow[T float](t *testing.T, rng *rand.Rand) {
+	var problems []*problem[T]
+	var wants []dense[T]
+	for _, s := range [][3]int{{1, 1, 1}, {70, 200, 1}, {1, 200, 70}, {200, 1, 70}, {1, 70, 1}, {20, 1, 1}, {1, 1, 300}} {
+		for range 20 {
+			p := newProblem[T](rng, s[0], s[1], s[2])
+			wants = append(wants, p.want())
+			for _, m := range []*dense[T]{&p.a, &p.b, &p.c} {
+				if m.rows == 1 {
+					m.stride = []int{1 << 60, 1<<60 + 8, 1 << 61, 1 << 62, math.MaxInt}[rng.IntN(5)]
+				}
+			}
+			problems = append(problems, p)
+		}
+	}
+	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
+		impl := eng.BLAS()
+		for i, p := range problems {
+			got, err := p.gemm(t.Context(), eng)
+			if err != nil {
+				t.Fatal(p, err)
+			}
+			got.same(t, wants[i], fmt.Sprintf("Gemm, %v", p))
+			p.blas(impl).same(t, wants[i], fmt.Sprintf("BLAS, %v", p))
+		}
+	})
+}
+
+// TestGemmOneRowOverlap finds what such matrices share.
+func TestGemmOneRowOverlap(t *testing.T) {
+	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}})
+	memory, other := make([]float64, 40), blas64.General{Rows: 5, Cols: 5, Stride: 5, Data: make([]float64, 25)}
+	strides := []int{5, 1 << 60, 1 << 61, 1<<61 + 1, math.MaxInt}
+	for _, stride := range strides {
+		for start := range 20 {
+			c := blas64.General{Rows: 1, Cols: 5, Stride: stride, Data: memory[10:]}
+			shared := start > 5 && start < 15
+			for _, strideA := range strides {
+				a := blas64.General{Rows: 1, Cols: 5, Stride: strideA, Data: memory[start:]}
+				if err := eng.Gemm64(t.Context(), blas.NoTrans, blas.NoTrans, 1, a, other, 0, c); errors.Is(err, gpurun.ErrOverlap) != shared || !shared && err != nil {
+					t.Errorf("strides %d and %d, %d apart: the error is %v", strideA, stride, start-10, err)
+				}
+			}
+			rows := blas64.General{Rows: 5, Cols: 1, Stride: 1, Data: memory[start:]}
+			if err := eng.Gemm64(t.Context(), blas.Trans, blas.NoTrans, 1, rows, other, 0, c); errors.Is(err, gpurun.ErrOverlap) != shared || !shared && err != nil {
+				t.Errorf("a column and a stride of %d, %d apart: the error is %v", stride, start-10, err)
+			}
+		}
+	}
+}
+
 // TestGemmCancel stops products before they begin and while they run.
 func TestGemmCancel(t *testing.T) {
 	eng := openVariant(t, "generic")

@@ -1,8 +1,10 @@
 package gpurun
 
 import (
+	"context"
 	"fmt"
 	"reflect"
+	"sync"
 	"unsafe"
 
 	"github.com/dustin/go-humanize"
@@ -28,6 +30,20 @@ func (m matrix[T]) extent() int {
 		return 0
 	}
 	return (m.rows-1)*m.stride + m.cols
+}
+
+// tight returns m with a stride that means something: what a matrix of one row, or
+// without elements, comes with may be any number, and is not to be multiplied with.
+func (m matrix[T]) tight() matrix[T] {
+	m.stride = usedStride(m.rows, m.cols, m.stride)
+	return m
+}
+
+func usedStride(rows, cols, stride int) int {
+	if rows <= 1 || cols == 0 {
+		return max(1, cols)
+	}
+	return stride
 }
 
 // check returns an error if m, which the caller calls name, is no matrix.
@@ -59,8 +75,8 @@ func shapeError(format string, args ...any) error {
 // product returns α·op(a)·op(b) + β·c as a job, or says why there is none.
 func product[T float32 | float64](tA, tB blas.Transpose, alpha T, a, b matrix[T], beta T, c matrix[T]) (kernels.MatMul[T], error) {
 	p := kernels.MatMul[T]{
-		Alpha: alpha, A: a.data, LDA: a.stride, B: b.data, LDB: b.stride,
-		Beta: beta, C: c.data, LDC: c.stride, M: c.rows, N: c.cols,
+		Alpha: alpha, A: a.data, LDA: a.tight().stride, B: b.data, LDB: b.tight().stride,
+		Beta: beta, C: c.data, LDC: c.tight().stride, M: c.rows, N: c.cols,
 	}
 	for _, m := range []struct {
 		name string
@@ -116,6 +132,7 @@ func overlap[T float32 | float64](a, b matrix[T]) bool {
 	if b.rows < a.rows {
 		a, b = b, a
 	}
+	a, b = a.tight(), b.tight()
 	// In bytes, as offsets from a.
 	size := int(unsafe.Sizeof(T(0)))
 	start := int(uintptr(unsafe.Pointer(unsafe.SliceData(b.data))) - uintptr(unsafe.Pointer(unsafe.SliceData(a.data))))
@@ -140,7 +157,7 @@ func overlap[T float32 | float64](a, b matrix[T]) bool {
 
 // operand returns m as it lies in memory, to be read transposed if trans. It
 // copies only what has no such form. name is what the caller calls it.
-func operand(name string, m mat.Matrix) (x matrix[float64], trans bool, err error) {
+func operand(ctx context.Context, name string, m mat.Matrix) (x matrix[float64], trans bool, err error) {
 	for {
 		if missing(m) {
 			return x, false, shapeError("%s is nil: it must be a matrix", name)
@@ -164,13 +181,50 @@ func operand(name string, m mat.Matrix) (x matrix[float64], trans bool, err erro
 		x = matrix[float64]{raw.N, 1, raw.Inc, raw.Data}
 	}
 	if x.rows == rows && x.cols == cols && x.stride > 0 {
-		return x, trans, x.check(name)
+		return x.tight(), trans, x.check(name)
 	}
-	if err := checkMatrixMemory(name, rows, cols); err != nil {
-		return x, false, err
+	x, err = copyElements(ctx, name, m)
+	return x, trans, err
+}
+
+// copyElements returns the elements of m, which the caller calls name, in memory of
+// their own, or ctx's error.
+func copyElements(ctx context.Context, name string, m mat.Matrix) (x matrix[float64], err error) {
+	rows, cols := m.Dims()
+	if err := checkMatrixMemory[float64](name, rows, cols); err != nil {
+		return x, err
 	}
-	raw := mat.DenseCopyOf(m).RawMatrix()
-	return matrix[float64]{raw.Rows, raw.Cols, raw.Stride, raw.Data}, trans, nil
+	x = matrix[float64]{rows, cols, cols, make([]float64, rows*cols)}
+	const often = 1 << 12 // At may be anybody's
+	for i := range rows {
+		for j := range cols {
+			if at := i*cols + j; at%often == 0 && ctx.Err() != nil {
+				return x, ctx.Err()
+			}
+			x.data[i*cols+j] = m.At(i, j)
+		}
+	}
+	return x, nil
+}
+
+// copyMatrix puts the elements of from to where those of to are, which has its size.
+// It returns ctx's error, with a part of them, if ctx is done before.
+func copyMatrix[T float32 | float64](ctx context.Context, to, from matrix[T]) error {
+	const often = 1 << 20 // elements: within a millisecond or two
+	since := 0
+	for i := range from.rows {
+		for j := 0; j < from.cols; j += often {
+			n := min(often, from.cols-j)
+			if since += n; since > often {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				since = n
+			}
+			copy(to.data[i*to.stride+j:][:n], from.data[i*from.stride+j:][:n])
+		}
+	}
+	return nil
 }
 
 // missing reports whether m is nil, or a nil pointer.
@@ -182,11 +236,15 @@ func missing(m mat.Matrix) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// checkMatrixMemory returns an error if a matrix of float64 that is to be
-// allocated does not fit into this machine's memory.
-func checkMatrixMemory(name string, rows, cols int) error {
-	total := device.TotalMemory()
-	if 8*float64(rows)*float64(cols) <= 0.8*float64(total) {
+// totalMemory is asked of the system once: a small product is done sooner than that
+// is answered.
+var totalMemory = sync.OnceValue(device.TotalMemory)
+
+// checkMatrixMemory returns an error if a matrix that is to be allocated does not
+// fit into this machine's memory.
+func checkMatrixMemory[T float32 | float64](name string, rows, cols int) error {
+	total := totalMemory()
+	if float64(unsafe.Sizeof(T(0)))*float64(rows)*float64(cols) <= 0.8*float64(total) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s is %d×%d, which is more than 80 %% of this machine's %s: multiply it in parts",

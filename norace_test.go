@@ -1,5 +1,5 @@
 //go:build !race
 
-package gpurun_test
+package gpurun
 
-const raceEnabled = false
+const RaceEnabled = false

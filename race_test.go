@@ -1,6 +1,6 @@
 //go:build race
 
-package gpurun_test
+package gpurun
 
-// raceEnabled says that the race detector is on, under which sync.Pool forgets.
-const raceEnabled = true
+// RaceEnabled says that the race detector is on, under which sync.Pool forgets.
+const RaceEnabled = true

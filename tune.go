@@ -21,10 +21,10 @@ type Trial struct {
 
 // Tune tries ways to launch the kernel of matrix products on each OpenCL device of
 // e, in both precisions, and keeps the fastest, for later engines and processes
-// too. It tells of each trial. Those come first that are likely to be good, so that
-// it may be cut short: when ctx is done it keeps the fastest so far, and returns
-// ctx's error. A trial whose result
-// differs in a bit from the others' is an error, and is not kept.
+// too. It tells of each trial, unless tell is nil. Those come first that are likely to
+// be good, so that it may be cut short: when ctx is done it keeps the fastest so far,
+// and returns ctx's error. A trial whose result differs in a bit from the others' is
+// an error, and is not kept.
 //
 // A deadline of ctx is shared out evenly among devices and precisions. It waits
 // for the job that runs, and others wait for it.
@@ -34,6 +34,9 @@ func (e *Engine) Tune(ctx context.Context, tell func(Trial)) error {
 		return err
 	}
 	defer end()
+	if tell == nil {
+		tell = func(Trial) {}
+	}
 	var turns []turn
 	for _, d := range e.devices {
 		if tuner, ok := d.(device.Tuner); ok {

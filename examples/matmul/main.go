@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"math/rand/v2"
@@ -44,7 +45,10 @@ func multiply(n int) error {
 			return err
 		}
 	}
-	fmt.Println("in parts the same, to the last bit:", mat.Equal(&c, parts))
+	if !mat.Equal(&c, parts) {
+		return errors.New("in parts the product is another: please report this, with the output of \"gpurun devices\"")
+	}
+	fmt.Println("in parts the same, to the last bit")
 	return nil
 }
 
