@@ -2,6 +2,7 @@ package gpurun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,16 +16,17 @@ type Trial struct {
 	Precision string  // "f32" or "f64"
 	Launch    string  // the blocks and vectors
 	Rate      float64 // operations a second, without transfers; 0 after an error
-	Err       error   // it does not run on this device, or gives other bits there
+	Err       error   // it does not run on this device, or gives other bits than the CPU
 	Kept      bool    // all have been tried, and this is the one to be used
 }
 
 // Tune tries ways to launch the kernel of matrix products on each OpenCL device of
 // e, in both precisions, and keeps the fastest, for later engines and processes
-// too. It tells of each trial, unless tell is nil. Those come first that are likely to
-// be good, so that it may be cut short: when ctx is done it keeps the fastest so far,
-// and returns ctx's error. A trial whose result differs in a bit from the others' is
-// an error, and is not kept.
+// too; with GPURUN_CACHE=off for e alone. It tells of each trial, unless tell is nil.
+// The present way comes first, and then unlike ones early, so that it may be cut
+// short: the fastest so far is stored at once, and when ctx is done Tune returns
+// its error. A trial whose result differs in a bit from the CPU's is an error, and is
+// not kept; a cache that cannot be written to ends Tune.
 //
 // A deadline of ctx is shared out evenly among devices and precisions. It waits
 // for the job that runs, and others wait for it.
@@ -75,7 +77,7 @@ func (x turn) tune(ctx context.Context, parts int, tell func(Trial)) error {
 	if best.Flops > 0 {
 		tell(Trial{Device: x.ID(), Precision: x.t.String(), Launch: best.Launch.String(), Rate: best.Flops, Kept: true})
 	}
-	if mine.Err() != nil && ctx.Err() == nil {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil // its part of the time is up
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -15,7 +16,9 @@ func TestCache(t *testing.T) {
 		t.Fatalf("an empty cache holds %q", got)
 	}
 	payload := []byte("a built program")
-	cacheStore(name, payload)
+	if err := cacheStore(name, payload); err != nil {
+		t.Fatal(err)
+	}
 	if got := cacheLoad(name); !bytes.Equal(got, payload) {
 		t.Fatalf("stored %q, loaded %q", payload, got)
 	}
@@ -55,11 +58,15 @@ func TestCacheName(t *testing.T) {
 	}
 }
 
-// TestCacheUnusable checks that a cache that cannot be used is no error.
+// TestCacheUnusable checks that a cache that cannot be used holds nothing, and says
+// so unless it is off.
 func TestCacheUnusable(t *testing.T) {
 	for _, dir := range []string{"off", "/dev/null/folder", "/proc/no-such-folder"} {
 		t.Setenv("GPURUN_CACHE", dir)
-		cacheStore("x.bin", []byte("y"))
+		err := cacheStore("x.bin", []byte("y"))
+		if dir == "off" && err != nil || dir != "off" && (err == nil || !strings.Contains(err.Error(), "set GPURUN_CACHE")) {
+			t.Errorf("GPURUN_CACHE=%s: storing returned %v", dir, err)
+		}
 		if got := cacheLoad("x.bin"); got != nil {
 			t.Errorf("GPURUN_CACHE=%s: loaded %q", dir, got)
 		}

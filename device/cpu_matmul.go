@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,7 @@ func (r *cpuMatMul[T]) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 		}
 	}
 	p.C, p.LDC = c, t.W
+	defer keepAdvancing(out)()
 	if !r.compute(p, &stop) {
 		return ctx.Err()
 	}
@@ -105,3 +107,32 @@ func (r *cpuMatMul[T]) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 }
 
 func (r *cpuMatMul[T]) Close() error { return nil }
+
+// advanceEvery is how often a tile that is one call of a kernel, which cannot be
+// seen to come on, shows that it does.
+const advanceEvery = time.Second
+
+// keepAdvancing advances out until stop is called.
+func keepAdvancing(out *kernels.Result) (stop func()) {
+	if out.Progress == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(advanceEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				out.Advance()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
+}

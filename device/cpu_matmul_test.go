@@ -2,8 +2,41 @@ package device
 
 import (
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gpurun/gpurun/kernels"
 )
+
+// TestCPUMatMulAdvances has a tile take ten minutes: it comes on all the while,
+// and not after Run has returned.
+func TestCPUMatMulAdvances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := &kernels.MatMul[float32]{M: 1, N: 1, LDC: 1}
+		r := &cpuMatMul[float32]{job: job, compute: func(kernels.MatMul[float32], *atomic.Bool) bool {
+			time.Sleep(10 * time.Minute)
+			return true
+		}}
+		out := kernels.NewResult(job, job.Bounds())
+		last, silence, ended := time.Now(), time.Duration(0), false
+		out.Progress = func() {
+			silence, last = max(silence, time.Since(last)), time.Now()
+			if ended {
+				t.Error("it advances after Run has returned")
+			}
+		}
+		if err := r.Run(t.Context(), job.Bounds(), out); err != nil {
+			t.Fatal(err)
+		}
+		ended = true
+		if silence = max(silence, time.Since(last)); silence > 10*time.Second {
+			t.Errorf("it was silent for %v", silence)
+		}
+		time.Sleep(time.Minute)
+	})
+}
 
 // TestTakeThreads checks that products share GOMAXPROCS, the small ones aside.
 func TestTakeThreads(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
@@ -85,6 +86,8 @@ type openCLDevice struct {
 	mu      sync.Mutex
 	context *openCLContext // nil before the first job, and after a failure
 
+	opened atomic.Bool // a product has begun: its kernels are compiled and cached
+
 	// fault, if a test has set it, makes the driver fail: see cl.Context.SetFault.
 	fault func(op string) cl.Code
 
@@ -93,7 +96,7 @@ type openCLDevice struct {
 	speeds map[kernels.DType]*speedometer // of Mandelbrot steps
 
 	products map[kernels.DType]*speedometer  // of the steps of matrix products
-	matMul   map[kernels.DType]opencl.MatMul // see launch
+	matMul   map[kernels.DType]opencl.MatMul // how they are launched: see launch
 }
 
 func newOpenCLDevice(info Info, d *cl.Device) *openCLDevice {
@@ -250,7 +253,7 @@ func (c *openCLContext) program(p opencl.Program) (*cl.Program, error) {
 		return nil, err
 	}
 	if binary, err := built.Binary(); err == nil {
-		cacheStore(name, binary)
+		cacheStore(name, binary) // or it is built again next time
 	}
 	c.programs[p] = built
 	return built, nil

@@ -89,7 +89,7 @@ func (r *openCLMandelbrot) runBand(ctx context.Context, slot *mandelbrotSlot, ba
 		for first := 0; first < maxIter; {
 			last := first + min(steps, maxIter-first)
 			start := time.Now()
-			if err := r.launch(ctx, slot, band, from, pixels, first, last); err != nil {
+			if err := r.enqueue(ctx, slot, band, from, pixels, first, last); err != nil {
 				return times, err
 			}
 			elapsed := time.Since(start)
@@ -114,9 +114,9 @@ func (r *openCLMandelbrot) runBand(ctx context.Context, slot *mandelbrotSlot, ba
 	return times, nil
 }
 
-// launch does the steps first+1 … last of pixels of the band, from the one with
-// index from on, and waits.
-func (r *openCLMandelbrot) launch(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, from, pixels, first, last int) error {
+// enqueue has the kernel do the steps first+1 … last of pixels of the band, from
+// the one with index from on, and waits.
+func (r *openCLMandelbrot) enqueue(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, from, pixels, first, last int) error {
 	job, mags := r.job, slot.mags
 	if mags == nil {
 		mags = slot.counts // an argument that the kernel then ignores

@@ -21,19 +21,33 @@ type openCLMatMul[T float32 | float64] struct {
 	steps  int          // K, or 0 where A and B are not read
 	taken  atomic.Int64 // nanoseconds of all launches
 	speed  *speedometer
+	clock  launchClock
 	state  openCLState[*matMulSlot]
 }
 
 func newOpenCLMatMul[T float32 | float64](d *openCLDevice, job *kernels.MatMul[T]) (*openCLMatMul[T], error) {
-	params := d.launch(job.DType())
-	if err := params.Check(); err != nil {
-		return nil, err
-	}
+	r := newMatMulRunner(d, job, d.launch(job.DType()))
+	return r, r.open()
+}
+
+// newMatMulRunner returns a runner that is to be opened.
+func newMatMulRunner[T float32 | float64](d *openCLDevice, job *kernels.MatMul[T], params opencl.MatMul) *openCLMatMul[T] {
 	r := &openCLMatMul[T]{device: d, job: job, params: params, steps: job.K, speed: d.products[job.DType()]}
 	if job.Alpha == 0 {
 		r.steps = 0
 	}
-	return r, r.state.open(d, r)
+	return r
+}
+
+func (r *openCLMatMul[T]) open() error {
+	if err := r.params.Check(); err != nil {
+		return err
+	}
+	if err := r.state.open(r.device, r); err != nil {
+		return err
+	}
+	r.device.opened.Store(true)
+	return nil
 }
 
 // Run computes t, in blocks that a slot has room for.
@@ -137,9 +151,14 @@ func (b *matMulBlock[T]) load(ctx context.Context, first, last int) error {
 		}
 		return b.pack(ctx, opB, b.slot.packB, panels.b, b.baseB, b.panelB, b.endB, first, last)
 	}
-	// The other slot may need the same ones.
-	panels.mu.Lock()
-	defer panels.mu.Unlock()
+	// The other slot may need the same ones. Loading takes long, so that waiting
+	// for it can be cancelled.
+	select {
+	case panels.loading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-panels.loading }()
 	if err := b.packMissing(ctx, opA, b.slot.packA, panels.a, panels.haveA, b.panelA, b.endA); err != nil {
 		return err
 	}
@@ -260,13 +279,9 @@ func (b *matMulBlock[T]) drainStage(ctx context.Context) error {
 	return nil
 }
 
-// A device that is a CPU does so many steps at a time, so that a panel of A and
-// one of B stay in its nearest cache, and so many rows, so that their panels stay
-// in the next.
-const (
-	cachedSteps = 384
-	cachedRows  = 1 << 20
-)
+// cachedSteps are as many as a device that is a CPU does at a time, so that a panel
+// of A and one of B stay in its nearest cache.
+const cachedSteps = 384
 
 // multiply adds the products of the steps that are loaded to the block. Each
 // launch does some panels of A and some steps with all panels of B.
@@ -281,13 +296,10 @@ func (b *matMulBlock[T]) multiply(ctx context.Context, steps, keep int) error {
 			depth = min(depth, cachedSteps)
 		}
 		count := min(max(int(budget/(perPanel*float64(max(depth, 1)))), 1), b.endA-panel)
-		if params.Depth == 0 {
-			count = min(count, max(cachedRows/params.Rows, 1))
-		}
 		how := keep
 		for first := 0; first == 0 || first < steps; first += depth {
 			last := min(first+depth, steps)
-			if err := b.launch(ctx, panel, count, first, last, how); err != nil {
+			if err := b.enqueue(ctx, panel, count, first, last, how); err != nil {
 				return err
 			}
 			how = keepAsItIs
@@ -300,7 +312,9 @@ func (b *matMulBlock[T]) multiply(ctx context.Context, steps, keep int) error {
 	return nil
 }
 
-func (b *matMulBlock[T]) launch(ctx context.Context, panel, count, first, last, keep int) error {
+// enqueue has the kernel do the steps first … last−1 of count panels of A, from
+// panel on, with all panels of B, and waits.
+func (b *matMulBlock[T]) enqueue(ctx context.Context, panel, count, first, last, keep int) error {
 	params, slot, alongB := b.r.params, b.slot, b.endB-b.panelB
 	top, left := b.part.Y-b.baseA*params.Rows, b.part.X-b.baseB*params.Cols
 	err := slot.multiply.SetArgs(slot.panels.a, slot.panels.b, uint32(slot.size.depth), uint32(first), uint32(last),
@@ -315,7 +329,7 @@ func (b *matMulBlock[T]) launch(ctx context.Context, panel, count, first, last, 
 	if err := wait(ctx)(slot.queue.EnqueueNDRangeKernel(slot.multiply, nil, []int{count * alongB * group}, []int{group})); err != nil {
 		return err
 	}
-	elapsed := time.Since(start)
+	elapsed := b.r.clock.took(start, time.Now())
 	b.r.taken.Add(int64(elapsed))
 	b.out.Advance()
 	var one launchTimes

@@ -2,7 +2,6 @@ package device
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
@@ -112,8 +111,8 @@ func wholePanels(n, panel int) int { return (n + panel - 1) / panel * panel }
 type operandPanels struct {
 	a, b *cl.Buffer
 
-	mu           sync.Mutex // of resident ones: held to load some
-	haveA, haveB []bool     // of each panel, if resident
+	loading      chan struct{} // has room for one: whoever loads some of the resident ones
+	haveA, haveB []bool        // of each panel, if resident
 }
 
 // matMulSlot is what one tile at a time needs.
@@ -160,7 +159,7 @@ func (r *openCLMatMul[T]) fill(m *openCLMemory[*matMulSlot], bytes int64) error 
 // to be released on an error too.
 func (r *openCLMatMul[T]) newPanels(c *openCLContext, rows, cols, depth int) (p *operandPanels, err error) {
 	element := int64(r.params.T.Size())
-	p = &operandPanels{haveA: make([]bool, rows/r.params.Rows), haveB: make([]bool, cols/r.params.Cols)}
+	p = &operandPanels{loading: make(chan struct{}, 1), haveA: make([]bool, rows/r.params.Rows), haveB: make([]bool, cols/r.params.Cols)}
 	if p.a, err = c.CreateBuffer(cl.MEM_READ_WRITE, int64(rows)*int64(depth)*element); err != nil {
 		return p, err
 	}

@@ -144,9 +144,14 @@ func testOpenCLMatMul[T float32 | float64](t *testing.T) {
 			d := openOpenCL(t, 0)
 			d.setLaunch(params)
 			plenty := d.ledger.Budget()
-			for range 60 {
+			for i := range 60 {
 				d.ledger.SetBudget(plenty)
 				p := randomProduct[T](rng, sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))])
+				if i < 3 { // few, for the plain product is slow
+					long := [3]int{129, 70, 33}
+					long[i] = 517
+					p = randomProduct[T](rng, long[0], long[1], long[2])
+				}
 				if rng.IntN(2) == 0 {
 					// Not enough for the whole operands.
 					d.ledger.SetBudget(int64(rng.IntN(400_000)) + 300_000)
@@ -257,16 +262,13 @@ func TestOpenCLMatMulCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer runner.Close()
-	r := kernels.NewResult(p, p.Bounds())
-	for i := range 10 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*3)*time.Millisecond)
-		start := time.Now()
-		err := runner.Run(ctx, p.Bounds(), r)
-		cancel()
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := kernels.NewResult(p, p.Bounds())
+		r.Progress = cancel
+		if err := runner.Run(ctx, p.Bounds(), r); !errors.Is(err, context.Canceled) {
+			t.Fatalf("a product that was cancelled when it first came on returned %v", err)
 		}
-		t.Logf("stopped after %v", time.Since(start))
 	}
 	small := kernels.Tile{X: 500, Y: 700, W: 30, H: 20}
 	part := p.Part(small)
@@ -276,6 +278,36 @@ func TestOpenCLMatMulCancel(t *testing.T) {
 	}
 	if !sameNumbers(kernels.Elements[float64](got.Planes[0]), plainProduct(&part)) {
 		t.Error("what it computes afterwards differs")
+	}
+}
+
+// TestOpenCLMatMulCancelLoading cancels a tile that waits until the other slot has
+// loaded panels.
+func TestOpenCLMatMulCancelLoading(t *testing.T) {
+	d := openOpenCL(t, 0)
+	p := randomProduct[float64](rand.New(rand.NewPCG(9, 10)), 20, 30, 40)
+	p.Alpha = 1
+	runner, err := newOpenCLMatMul(d, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runner.Close()
+	slot := <-runner.state.now.slots
+	slot.panels.loading <- struct{}{}
+	runner.state.now.slots <- slot
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	done := make(chan error)
+	go func() { done <- runner.Run(ctx, p.Bounds(), kernels.NewResult(p, p.Bounds())) }()
+	select {
+	case err = <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the other slot, though it was cancelled")
+		<-slot.panels.loading
+		err = <-done
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it returned %v", err)
 	}
 }
 

@@ -13,12 +13,16 @@ import (
 // one tile at a time needs, and what they share. It is built anew, with a smaller
 // budget, when the device runs out of memory.
 type openCLState[S openCLSlot] struct {
-	build openCLBuilder[S]
-
+	build  openCLBuilder[S]
 	device *openCLDevice
-	mu     sync.Mutex // held to build the job's memory anew
-	now    *openCLMemory[S]
-	fatal  error // why there is none any more
+
+	// fixed makes the job fail where it would be tried with less memory, which
+	// lowers the device's budget for all that comes.
+	fixed bool
+
+	mu    sync.Mutex // held to build the job's memory anew
+	now   *openCLMemory[S]
+	fatal error // why there is none any more
 }
 
 // openCLBuilder builds what a job holds on a device.
@@ -61,11 +65,16 @@ func (s *openCLState[S]) open(d *openCLDevice, build openCLBuilder[S]) error {
 		s.now = m
 		return nil
 	}
+	if s.fixed {
+		return err
+	}
 	return s.rebuild(err)
 }
 
 // run has a tile computed by compute in a slot. When the device runs out of
-// memory, it is tried again with half of what there was.
+// memory, it is tried again with half of what there was. What goes wrong in memory
+// that is replaced because another slot ran out may be due to that, whatever it
+// is called: then it is tried again, too.
 func (s *openCLState[S]) run(ctx context.Context, compute func(slot S) error) error {
 	for {
 		s.mu.Lock()
@@ -80,8 +89,10 @@ func (s *openCLState[S]) run(ctx context.Context, compute func(slot S) error) er
 			continue
 		case err == nil || ctx.Err() != nil:
 			return err
-		case cl.IsOutOfMemory(err):
+		case cl.IsOutOfMemory(err) && !s.fixed:
 			err = s.shrink(m, err)
+		case s.replaced(m):
+			continue
 		default:
 			// Whatever it was, the next job does not inherit it.
 			s.device.abandon(m.context)
@@ -90,6 +101,14 @@ func (s *openCLState[S]) run(ctx context.Context, compute func(slot S) error) er
 			return err
 		}
 	}
+}
+
+// replaced reports whether m is not the job's memory any more, after it has waited
+// for whoever is just replacing it.
+func (s *openCLState[S]) replaced(m *openCLMemory[S]) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now != m || s.fatal != nil
 }
 
 func (m *openCLMemory[S]) run(ctx context.Context, compute func(slot S) error) (err error) {

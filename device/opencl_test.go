@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -179,21 +180,74 @@ func TestDriverError(t *testing.T) {
 	}
 }
 
-// TestBrokenContext has a context refuse everything from some moment on, as
-// some drivers do: only the job in hand suffers.
-func TestBrokenContext(t *testing.T) {
+// TestOutOfMemoryBesides has a slot run out of memory while the other one is at
+// work, which the driver then ends with another error: both tiles are computed.
+func TestOutOfMemoryBesides(t *testing.T) {
 	d := openOpenCL(t, 0)
-	r, err := d.Begin(t.Context(), testJob())
+	r, err := newOpenCLMandelbrot(d, testJob())
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.context.SetFault(func(string) cl.Code { return cl.INVALID_COMMAND_QUEUE })
-	out := kernels.NewResult(testJob(), testJob().Bounds())
-	if err := r.Run(t.Context(), testJob().Bounds(), out); !errors.Is(err, cl.INVALID_COMMAND_QUEUE) {
-		t.Errorf("in a broken context Run returned %v", err)
+	defer r.Close()
+	until := func(what string, happened func() bool) {
+		for end := time.Now().Add(10 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("it never came to %s", what)
+				return
+			}
+		}
 	}
-	if err := r.Close(); err != nil {
-		t.Error(err)
+	var waits atomic.Int64
+	d.context.SetFault(func(op string) cl.Code {
+		if !strings.Contains(op, "wait for kernel") {
+			return 0
+		}
+		if waits.Add(1) == 1 {
+			until("the other tile's launch", func() bool { return waits.Load() > 1 })
+			return cl.OUT_OF_RESOURCES
+		}
+		until("the replacement of the memory", func() bool {
+			free := r.state.mu.TryLock()
+			if free {
+				r.state.mu.Unlock()
+			}
+			return !free
+		})
+		return cl.INVALID_EVENT
+	})
+	want := wantWhole(t, testJob())
+	var wg sync.WaitGroup
+	for range openCLSlots {
+		wg.Go(func() {
+			out := kernels.NewResult(testJob(), testJob().Bounds())
+			if err := r.Run(t.Context(), testJob().Bounds(), out); err != nil {
+				t.Error(err)
+			} else if !samePlanes(out.Planes, want) {
+				t.Error("the result differs")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestBrokenContext has a context refuse everything from some moment on, as
+// some drivers do: only the job in hand suffers, and not even that if it is for
+// want of memory.
+func TestBrokenContext(t *testing.T) {
+	d := openOpenCL(t, 0)
+	for code, want := range map[cl.Code]error{cl.INVALID_CONTEXT: cl.INVALID_CONTEXT, cl.INVALID_COMMAND_QUEUE: nil} {
+		r, err := d.Begin(t.Context(), testJob())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.context.SetFault(func(string) cl.Code { return code })
+		out := kernels.NewResult(testJob(), testJob().Bounds())
+		if err := r.Run(t.Context(), testJob().Bounds(), out); !errors.Is(err, want) {
+			t.Errorf("%v: in a broken context Run returned %v", code, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	got, err := runWhole(t, d, testJob())
 	if err != nil || !samePlanes(got, wantWhole(t, testJob())) {

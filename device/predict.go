@@ -16,12 +16,18 @@ type product interface {
 }
 
 // What a product is taken to need on a device until one has been measured. That
-// of OpenCL devices is hopeful, so that it is tried.
+// of GPUs is hopeful in float32, so that they are tried. In float64 it is careful:
+// most GPUs have 64 times fewer lanes there.
 const (
 	guessedCPUFlops   = 16e9 // of a core, in float64; twice that in float32
-	guessedLanes      = 64   // fused multiply-adds that a unit of a GPU begins in a cycle, in float64; twice that in float32
+	guessedLanes32    = 128  // fused multiply-adds that a unit of a GPU begins in a cycle, in float32
+	guessedLanes64    = 2    // and in float64
 	transferBytes     = 8e9  // a second, to and from a device
 	transferBeginning = 300 * time.Microsecond
+
+	// openCLBeginning is for the first product alone: a context, and the compilation
+	// of the kernels, which takes PoCL 3.1 as long while its cache is cold.
+	openCLBeginning = time.Second
 )
 
 // rate is the operations a second that products on the CPU were last seen to
@@ -62,9 +68,21 @@ func (d *openCLDevice) Predict(job kernels.Job) time.Duration {
 	}
 	perSecond, measured := d.products[job.DType()].now()
 	if !measured && d.info.Kind != CPU {
-		perSecond = guessedLanes * 8 / float64(job.DType().Size()) * float64(max(d.info.Units, 1)) * float64(max(d.device.MaxClock, 1000)) * 1e6
+		lanes := guessedLanes32
+		if job.DType() == kernels.Float64 {
+			lanes = guessedLanes64
+		}
+		megahertz := d.device.MaxClock
+		if megahertz == 0 {
+			megahertz = 1000
+		}
+		perSecond = float64(lanes) * float64(max(d.info.Units, 1)) * float64(megahertz) * 1e6
 	}
-	return transferBeginning + seconds(float64(p.Moved())/transferBytes) + seconds(p.Flops()/2/perSecond)
+	beginning := transferBeginning
+	if !d.opened.Load() {
+		beginning += openCLBeginning
+	}
+	return beginning + seconds(float64(p.Moved())/transferBytes) + seconds(p.Flops()/2/perSecond)
 }
 
 func seconds(s float64) time.Duration {

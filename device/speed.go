@@ -48,6 +48,29 @@ func (t *launchTimes) add(d time.Duration) {
 	t.longest = max(t.longest, d)
 }
 
+// launchClock tells what launches took of a device that the slots of a job share:
+// one may have waited until the other's was done, or had half of the device. It may
+// be used by several goroutines at once.
+type launchClock struct {
+	mu   sync.Mutex
+	last time.Time // the end of the launch that ended last
+}
+
+// took returns what a launch took by itself that was enqueued at start and is done
+// at end.
+func (c *launchClock) took(start, end time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := start
+	if c.last.After(start) {
+		began = c.last
+	}
+	if end.After(c.last) {
+		c.last = end
+	}
+	return max(end.Sub(began), end.Sub(start)/openCLSlots)
+}
+
 // record learns from launches that did steps, with a part of the device that
 // is in (0, 1]. Short launches with few steps are slow for other reasons than
 // the device's speed, so a low rate counts only where launches were long.

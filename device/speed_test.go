@@ -71,6 +71,26 @@ func TestSpeedometer(t *testing.T) {
 	}
 }
 
+// TestLaunchClock has launches that are alone, that queue up behind one another,
+// and that run beside one another: each does what takes 10 ms.
+func TestLaunchClock(t *testing.T) {
+	const ms = time.Millisecond
+	for what, launches := range map[string][][2]time.Duration{
+		"alone":      {{0, 10 * ms}, {15 * ms, 25 * ms}, {25 * ms, 35 * ms}},
+		"queued":     {{0, 10 * ms}, {0, 20 * ms}, {10 * ms, 30 * ms}, {25 * ms, 40 * ms}},
+		"concurrent": {{100 * ms, 120 * ms}, {100 * ms, 120 * ms}, {120 * ms, 140 * ms}, {120 * ms, 140 * ms}},
+	} {
+		var c launchClock
+		zero := time.Now()
+		for i, l := range launches {
+			took := c.took(zero.Add(l[0]), zero.Add(l[1]))
+			if first := what == "concurrent" && i%2 == 0; !first && took != 10*ms || first && took != 20*ms {
+				t.Errorf("%s: launch %d took %v", what, i, took)
+			}
+		}
+	}
+}
+
 // TestLaunchesStayShort has a device far slower than the first guess, and one
 // that turns slow: after one launch that is too long the next are not.
 func TestLaunchesStayShort(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -16,17 +17,19 @@ import (
 type Trial struct {
 	Launch opencl.MatMul
 	Flops  float64 // operations a second, without transfers; 0 after an error
-	Err    error   // it does not compile, does not run, or gives other bits
+	Err    error   // it does not compile, does not run, or gives other bits than the CPU
 }
 
 // Tuner is a device whose kernels can be launched in several ways.
 type Tuner interface {
 	Device
 
-	// TuneMatMul tries ways to launch products in t, the present one first, until
-	// all have been tried or ctx is done, and keeps the fastest, for later
-	// processes too. It tells of each trial, and returns the one that is kept, or one
-	// without Flops. Nothing else should use the device meanwhile.
+	// TuneMatMul tries ways to launch products in t, the present one first and then
+	// unlike ones early, until all have been tried or ctx is done. It keeps the
+	// fastest so far, in the cache for later processes too, unless the cache is off.
+	// It tells of each trial, and returns the one that is kept, or one without Flops.
+	// It ends with an error where nothing can be kept. Nothing else should use the
+	// device meanwhile.
 	TuneMatMul(ctx context.Context, t kernels.DType, tell func(Trial)) (Trial, error)
 }
 
@@ -47,15 +50,14 @@ func (d *openCLDevice) TuneMatMul(ctx context.Context, t kernels.DType, tell fun
 }
 
 func tuneMatMul[T float32 | float64](ctx context.Context, d *openCLDevice, tell func(Trial)) (best Trial, err error) {
-	n := d.tuneSide()
-	p := &kernels.MatMul[T]{M: n, N: n, K: n, Alpha: 1, LDA: n, LDB: n, LDC: n, A: make([]T, n*n), B: make([]T, n*n)}
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range p.A {
-		p.A[i], p.B[i] = T(rng.Float64()-0.5), T(rng.Float64()-0.5)
-	}
-	t := p.DType()
+	var none kernels.MatMul[T]
+	t := none.DType()
 	if d.info.Support(t) == None {
-		return best, unsupported(p)
+		return best, unsupported(&none)
+	}
+	checks, err := newTuneChecks[T](ctx, d.tuneSide())
+	if err != nil {
+		return best, err
 	}
 	present := d.launch(t)
 	candidates := []opencl.MatMul{present}
@@ -64,53 +66,107 @@ func tuneMatMul[T float32 | float64](ctx context.Context, d *openCLDevice, tell 
 			candidates = append(candidates, m)
 		}
 	}
-	var bits []byte
 	for _, m := range candidates {
-		trial := try(ctx, d, p, m, &bits)
+		trial := checks.try(ctx, d, m)
 		if ctx.Err() != nil {
 			break
 		}
 		tell(trial)
-		if trial.Flops > best.Flops {
-			best = trial
+		if trial.Flops <= best.Flops {
+			continue
+		}
+		best = trial
+		d.setLaunch(m)
+		// At once: the process may be stopped at any time.
+		if err := d.storeLaunch(m); err != nil {
+			return Trial{}, err
 		}
 	}
-	if best.Flops == 0 {
-		d.setLaunch(present)
-		return best, ctx.Err()
-	}
-	d.setLaunch(best.Launch)
-	d.storeLaunch(best.Launch)
 	return best, ctx.Err()
 }
 
-// try measures m on p. bits are those of the first trial, which all others must
-// have too.
-func try[T float32 | float64](ctx context.Context, d *openCLDevice, p *kernels.MatMul[T], m opencl.MatMul, bits *[]byte) Trial {
-	trial := Trial{Launch: m}
-	d.setLaunch(m)
-	r, err := newOpenCLMatMul(d, p)
+// tuneChecks are what each launch has to compute as the CPU does: the product that
+// is timed, and one that goes where that does not.
+type tuneChecks[T float32 | float64] struct {
+	odd, timed tuneCheck[T]
+}
+
+// tuneCheck is a product with the bits of its result.
+type tuneCheck[T float32 | float64] struct {
+	job  *kernels.MatMul[T]
+	want []byte
+}
+
+// newTuneChecks returns checks of which the timed one has sides of n.
+func newTuneChecks[T float32 | float64](ctx context.Context, n int) (*tuneChecks[T], error) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	random := func(n int) []T {
+		x := make([]T, n)
+		for i := range x {
+			x[i] = T(rng.Float64() - 0.5)
+		}
+		return x
+	}
+	const rows, cols, steps = 517, 389, 131 // no multiple of any block or slab
+	odd := &kernels.MatMul[T]{
+		TransA: true, M: rows, N: cols, K: steps, Alpha: 1.1, Beta: 0.5,
+		A: random(steps * rows), LDA: rows, B: random(steps * cols), LDB: cols, C: random(rows * cols), LDC: cols,
+	}
+	timed := &kernels.MatMul[T]{M: n, N: n, K: n, Alpha: 1, A: random(n * n), LDA: n, B: random(n * n), LDB: n, LDC: n}
+	c := &tuneChecks[T]{odd: tuneCheck[T]{job: odd}, timed: tuneCheck[T]{job: timed}}
+	return c, errors.Join(c.odd.ask(ctx), c.timed.ask(ctx))
+}
+
+// ask has the CPU say what the result is.
+func (c *tuneCheck[T]) ask(ctx context.Context) error {
+	cpu, err := OpenCPU(0)
 	if err != nil {
-		trial.Err = err
-		return trial
+		return err
+	}
+	defer cpu.Close()
+	r, err := cpu.Begin(ctx, c.job)
+	if err != nil {
+		return err
 	}
 	defer r.Close()
-	out := kernels.NewResult(p, p.Bounds())
-	for range 3 {
-		r.speed = newSpeedometer(d.info.Kind, d.device.ComputeUnits, d.device.MaxClock, p.DType())
+	out := kernels.NewResult(c.job, c.job.Bounds())
+	c.want = out.Planes[0]
+	return r.Run(ctx, c.job.Bounds(), out)
+}
+
+// try measures m, if it passes both checks.
+func (c *tuneChecks[T]) try(ctx context.Context, d *openCLDevice, m opencl.MatMul) Trial {
+	const rounds = 3
+	_, err := c.odd.try(ctx, d, m, 1)
+	if err != nil {
+		return Trial{Launch: m, Err: err}
+	}
+	flops, err := c.timed.try(ctx, d, m, rounds)
+	return Trial{Launch: m, Flops: flops, Err: err}
+}
+
+// try computes the product some times and returns the operations a second of the
+// fastest.
+func (c *tuneCheck[T]) try(ctx context.Context, d *openCLDevice, m opencl.MatMul, rounds int) (flops float64, err error) {
+	r := newMatMulRunner(d, c.job, m)
+	r.state.fixed = true // a launch that asks too much of the device is no good
+	if err := r.open(); err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	out := kernels.NewResult(c.job, c.job.Bounds())
+	for range rounds {
+		r.speed = newSpeedometer(d.info.Kind, d.device.ComputeUnits, d.device.MaxClock, m.T)
 		r.taken.Store(0)
-		if trial.Err = r.Run(ctx, p.Bounds(), out); trial.Err != nil {
-			return trial
+		if err := r.Run(ctx, c.job.Bounds(), out); err != nil {
+			return 0, err
 		}
-		trial.Flops = max(trial.Flops, p.Flops()/time.Duration(r.taken.Load()).Seconds())
+		if !bytes.Equal(out.Planes[0], c.want) {
+			return 0, fmt.Errorf("%v computes other bits on this device than the CPU does: its driver is at fault", m)
+		}
+		flops = max(flops, c.job.Flops()/time.Duration(r.taken.Load()).Seconds())
 	}
-	switch {
-	case *bits == nil:
-		*bits = out.Planes[0]
-	case !bytes.Equal(*bits, out.Planes[0]):
-		trial.Flops, trial.Err = 0, fmt.Errorf("%v computes other bits on this device: its driver is at fault", m)
-	}
-	return trial
+	return flops, nil
 }
 
 // launch returns how products in t are launched.
@@ -132,21 +188,34 @@ func (d *openCLDevice) setLaunch(m opencl.MatMul) {
 }
 
 // loadLaunch returns the launch that tuning has found, or else the one that is
-// known for devices such as d.
+// known for devices such as d, or one that d has room for.
 func (d *openCLDevice) loadLaunch(t kernels.DType) opencl.MatMul {
 	if data := cacheLoad(d.tuningName(t)); data != nil {
 		m := opencl.MatMul{T: t}
-		if json.Unmarshal(data, &m) == nil && m.Check() == nil {
+		if json.Unmarshal(data, &m) == nil && m.Check() == nil && d.fits(m) {
 			return m
 		}
 	}
-	return opencl.KnownMatMul(t, d.info.Kind == CPU, d.device.Name, d.device.Vendor)
+	known := opencl.KnownMatMul(t, d.info.Kind == CPU, d.device.Name, d.device.Vendor)
+	if d.fits(known) {
+		return known
+	}
+	if c := opencl.MatMulCandidates(t, d.info.Kind == CPU, d.device.LocalMem, d.device.MaxWorkGroupSize); len(c) > 0 {
+		return c[0]
+	}
+	return known // the driver will say what is wrong with it
 }
 
-func (d *openCLDevice) storeLaunch(m opencl.MatMul) {
-	if data, err := json.Marshal(m); err == nil {
-		cacheStore(d.tuningName(m.T), data)
+func (d *openCLDevice) fits(m opencl.MatMul) bool {
+	return m.Fits(d.device.LocalMem, d.device.MaxWorkGroupSize)
+}
+
+func (d *openCLDevice) storeLaunch(m opencl.MatMul) error {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
 	}
+	return cacheStore(d.tuningName(m.T), data)
 }
 
 // tuningName returns the cache's name of what tuning has found: for this device,

@@ -3,9 +3,11 @@ package device
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/opencl"
 )
@@ -56,18 +58,142 @@ func TestTuningCache(t *testing.T) {
 	}
 }
 
-// TestTuneRefusesOtherBits has a trial whose result differs from the first one's.
+// TestTuneKeepsNothing tunes where the cache cannot be written to, which is said
+// at once, and where it is off, which is no error.
+func TestTuneKeepsNothing(t *testing.T) {
+	d := openOpenCL(t, 0)
+	t.Setenv("GPURUN_CACHE", "/dev/null/folder")
+	tried := 0
+	best, err := d.TuneMatMul(t.Context(), kernels.Float32, func(Trial) { tried++ })
+	if err == nil || !strings.Contains(err.Error(), "set GPURUN_CACHE") || best.Flops != 0 || tried != 1 {
+		t.Errorf("after %d trials it returned %+v, %v", tried, best, err)
+	}
+	t.Setenv("GPURUN_CACHE", "off")
+	ctx, cancel := context.WithCancel(t.Context())
+	best, err = d.TuneMatMul(ctx, kernels.Float32, func(Trial) { cancel() })
+	if !errors.Is(err, context.Canceled) || best.Flops <= 0 || d.launch(kernels.Float32) != best.Launch {
+		t.Errorf("without a cache it returned %+v, %v", best, err)
+	}
+}
+
+// TestTuneInterrupted stops after some trials: what was best is stored already
+// when the next is told of.
+func TestTuneInterrupted(t *testing.T) {
+	t.Setenv("GPURUN_CACHE", t.TempDir())
+	d := openOpenCL(t, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var best Trial
+	tried := 0
+	kept, err := d.TuneMatMul(ctx, kernels.Float64, func(x Trial) {
+		if next := d.loadLaunch(kernels.Float64); tried > 0 && next != best.Launch {
+			t.Errorf("after %d trials %v is stored, and %v was best", tried, next, best.Launch)
+		}
+		if x.Flops > best.Flops {
+			best = x
+		}
+		if tried++; tried == 4 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || tried != 4 || kept != best {
+		t.Errorf("after %d trials it returned %+v, %v, and %+v was best", tried, kept, err, best)
+	}
+	if next := d.loadLaunch(kernels.Float64); next != best.Launch {
+		t.Errorf("%v is stored, and %v was best", next, best.Launch)
+	}
+}
+
+// TestTuneBudget has trials run out of the device's resources: they are refused,
+// and nothing is taken from what comes after them.
+func TestTuneBudget(t *testing.T) {
+	t.Setenv("GPURUN_CACHE", t.TempDir())
+	for _, op := range []string{"create buffer", "wait for kernel matmul"} {
+		d := openOpenCL(t, 0)
+		budget := d.ledger.Budget()
+		failTimes(t, d, 1, op, cl.OUT_OF_RESOURCES)
+		ctx, cancel := context.WithCancel(t.Context())
+		var tried []Trial
+		best, err := d.TuneMatMul(ctx, kernels.Float32, func(x Trial) {
+			if tried = append(tried, x); len(tried) == 2 {
+				cancel()
+			}
+		})
+		cancel()
+		if !errors.Is(err, context.Canceled) || len(tried) != 2 || !errors.Is(tried[0].Err, cl.OUT_OF_RESOURCES) || tried[1].Err != nil {
+			t.Errorf("%s: it tried %+v, and returned %v", op, tried, err)
+		}
+		if best != tried[1] || d.ledger.Budget() != budget {
+			t.Errorf("%s: it kept %+v, with a budget of %d, and %d before", op, best, d.ledger.Budget(), budget)
+		}
+		d.Close()
+	}
+}
+
+// TestTuneRefusesOtherBits has a kernel that is wrong where the easy product, which
+// is timed, does not come.
 func TestTuneRefusesOtherBits(t *testing.T) {
 	d := openOpenCL(t, 0)
-	p := &kernels.MatMul[float64]{M: 3, N: 2, K: 1, Alpha: 1, A: []float64{1, 2, 3}, LDA: 1, B: []float64{4, 5}, LDB: 2, LDC: 2}
-	first := d.launch(kernels.Float64)
-	var bits []byte
-	if x := try(t.Context(), d, p, first, &bits); x.Err != nil || x.Flops <= 0 {
+	m := d.launch(kernels.Float64)
+	checks, err := newTuneChecks[float64](t.Context(), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := checks.try(t.Context(), d, m); x.Err != nil || x.Flops <= 0 {
 		t.Fatal(x)
 	}
-	bits[3] ^= 1
-	if x := try(t.Context(), d, p, first, &bits); x.Err == nil || x.Flops != 0 {
+	checks.timed.want[3] ^= 1
+	if x := checks.try(t.Context(), d, m); x.Err == nil || x.Flops != 0 {
 		t.Errorf("other bits are taken: %+v", x)
+	}
+	checks.timed.want[3] ^= 1
+
+	wrong := m.Multiply()
+	wrong.Source = strings.Replace(wrong.Source, "keep == 2", "keep == 3", 1) // C is not scaled
+	c, err := d.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.release()
+	right := c.programs[m.Multiply()]
+	built, err := c.CreateProgramWithSource(wrong.Source, wrong.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.programs[m.Multiply()] = built
+	if x := checks.try(t.Context(), d, m); x.Err == nil || !strings.Contains(x.Err.Error(), "other bits") {
+		t.Errorf("a wrong kernel is taken: %+v", x)
+	}
+	c.programs[m.Multiply()] = right
+	built.Release()
+}
+
+// TestLaunchFits has devices on which there is too little room for what suits most
+// of their sort.
+func TestLaunchFits(t *testing.T) {
+	t.Setenv("GPURUN_CACHE", t.TempDir())
+	for _, room := range []struct {
+		local int64
+		items int
+	}{{48 << 10, 256}, {16 << 10, 256}, {48 << 10, 64}, {16 << 10, 128}} {
+		d := &openCLDevice{info: Info{Kind: GPU}, device: &cl.Device{
+			Platform: &cl.Platform{}, LocalMem: room.local, MaxWorkGroupSize: room.items,
+		}}
+		for _, typ := range []kernels.DType{kernels.Float32, kernels.Float64} {
+			known := opencl.KnownMatMul(typ, false, "", "")
+			for _, from := range []string{"the table", "the cache"} {
+				m := d.loadLaunch(typ)
+				if m.Check() != nil || int64(m.LocalBytes()) > room.local || m.Group() > room.items {
+					t.Errorf("%+v: from %s it takes %v, with %d bytes and %d items", room, from, m, m.LocalBytes(), m.Group())
+				}
+				if d.fits(known) != (m == known) {
+					t.Errorf("%+v: it takes %v, and known is %v", room, m, known)
+				}
+				if err := d.storeLaunch(known); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 	}
 }
 

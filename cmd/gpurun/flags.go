@@ -31,15 +31,22 @@ type hostFlags struct {
 	wait   time.Duration
 }
 
-func (f *jobFlags) add(cmd *cobra.Command) {
+// add adds the flags to a verb; hosts says whether those can work on its jobs.
+func (f *jobFlags) add(cmd *cobra.Command, hosts bool) {
+	choices := []string{"auto", "all", "cpu", "gpu", "opencl"}
+	help := "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas"
+	if hosts {
+		choices = append(choices, "none")
+		help += "; or none, to leave the work to hosts"
+	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, ids from 'gpurun devices', or none, to leave the work to hosts, separated by commas")
+	flags.StringSliceVar(&f.device, "device", []string{"auto"}, help)
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
-	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl", "none")
+	fixed(cmd, "device", choices...)
 	fixed(cmd, "tile", "auto")
 }
 

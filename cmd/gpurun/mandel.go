@@ -50,7 +50,7 @@ are the same to the last bit on every device.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	f.jobFlags.add(cmd)
+	f.jobFlags.add(cmd, true)
 	f.hostFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.Var(&f.center, "center", "the middle of the image (default -0.5,0; 0,0 with --julia)")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,7 +41,10 @@ func matmulCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.Var(&f.size, "size", "the size of the product: N, or MxNxK for an M×K matrix by a K×N matrix")
 	flags.StringVar(&f.dtype, "dtype", "f64", "f32 or f64")
-	f.jobFlags.add(cmd)
+	f.jobFlags.add(cmd, false)
+	for _, name := range []string{"mem", "tile"} {
+		flags.Lookup(name).Usage += "; it has no effect where the CPU alone computes, which does so in place"
+	}
 	fixed(cmd, "dtype", "f32", "f64")
 	return cmd
 }
@@ -48,6 +52,9 @@ func matmulCommand() *cobra.Command {
 func (f *matmulFlags) run(cmd *cobra.Command) error {
 	if f.size == (dimensions{}) {
 		return usagef("no size: name it with --size N, or --size MxNxK")
+	}
+	if slices.Contains(f.device, "none") {
+		return usagef("device none: no hosts take part in products: name a device, or leave --device out")
 	}
 	if err := checkDType(f.dtype); err != nil {
 		return err

@@ -23,6 +23,8 @@ import (
 // Test runs the whole suite on d, in the types that d computes exactly.
 func Test(t *testing.T, d device.Device) {
 	t.Run("bits", func(t *testing.T) { testBits(t, d) }) // before budget
+	t.Run("products/f32", func(t *testing.T) { testProducts[float32](t, d) })
+	t.Run("products/f64", func(t *testing.T) { testProducts[float64](t, d) })
 	t.Run("tiles", func(t *testing.T) { testTiles(t, d) })
 	t.Run("concurrent", func(t *testing.T) { testConcurrent(t, d) })
 	t.Run("cancel", func(t *testing.T) { testCancel(t, d) })

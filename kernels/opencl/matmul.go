@@ -61,6 +61,12 @@ func (m MatMul) Group() int {
 // LocalBytes returns the local memory that a work-group takes.
 func (m MatMul) LocalBytes() int { return 2 * m.Depth * (m.Rows + m.Cols) * m.T.Size() }
 
+// Fits reports whether a device has room for the work-groups, with so many bytes of
+// local memory and work-items at most.
+func (m MatMul) Fits(local int64, items int) bool {
+	return int64(m.LocalBytes()) <= local && m.Group() <= items
+}
+
 // Check returns what is wrong with m, if anything is.
 func (m MatMul) Check() error {
 	if m.T != kernels.Float32 && m.T != kernels.Float64 {

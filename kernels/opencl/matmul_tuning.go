@@ -39,6 +39,24 @@ func KnownMatMul(t kernels.DType, cpu bool, device, vendor string) MatMul {
 // of local memory and allows so many work-items in a group, in an order that has
 // unlike ones early.
 func MatMulCandidates(t kernels.DType, cpu bool, local int64, items int) []MatMul {
+	all := matMulForms(t, cpu)
+	var fit []MatMul
+	for i := range all {
+		m := all[i*candidateStride%len(all)]
+		sums := m.Rows * m.Cols / max(m.Group(), 1) * t.Size() / 4 // registers of an item
+		if m.Check() == nil && m.Fits(local, items) && (cpu && m.Rows*m.Cols/m.Vector <= 28 || !cpu && sums <= 128) {
+			fit = append(fit, m)
+		}
+	}
+	return fit
+}
+
+// candidateStride is the way between neighbours in the order of candidates. It has
+// no factor in common with the number of forms, so that it meets each once.
+const candidateStride = 37
+
+// matMulForms returns launches, of which not all work.
+func matMulForms(t kernels.DType, cpu bool) []MatMul {
 	var all []MatMul
 	if cpu {
 		for _, vector := range []int{4, 8, 16} {
@@ -48,29 +66,19 @@ func MatMulCandidates(t kernels.DType, cpu bool, local int64, items int) []MatMu
 				}
 			}
 		}
-	} else {
-		for _, block := range [][2]int{{64, 64}, {128, 64}, {64, 128}, {128, 128}, {256, 128}} {
-			for _, item := range [][2]int{{4, 4}, {8, 4}, {4, 8}, {8, 8}, {16, 8}} {
-				for _, depth := range []int{8, 16, 32} {
-					for _, vector := range []int{2, 4} {
-						for _, strip := range []int{4, 16} {
-							all = append(all, MatMul{T: t, Rows: block[0], Cols: block[1], Vector: vector,
-								ItemRows: item[0], ItemCols: item[1], Depth: depth, Strip: strip})
-						}
+		return all
+	}
+	for _, block := range [][2]int{{64, 64}, {128, 64}, {64, 128}, {128, 128}, {256, 128}} {
+		for _, item := range [][2]int{{4, 4}, {8, 4}, {4, 8}, {8, 8}, {16, 8}} {
+			for _, depth := range []int{8, 16, 32} {
+				for _, vector := range []int{2, 4} {
+					for _, strip := range []int{4, 16} {
+						all = append(all, MatMul{T: t, Rows: block[0], Cols: block[1], Vector: vector,
+							ItemRows: item[0], ItemCols: item[1], Depth: depth, Strip: strip})
 					}
 				}
 			}
 		}
 	}
-	var fit []MatMul
-	// A step that has no factor with the number of them meets each once.
-	const step = 37
-	for i := range all {
-		m := all[i*step%len(all)]
-		sums := m.Rows * m.Cols / max(m.Group(), 1) * t.Size() / 4 // registers of an item
-		if m.Check() == nil && int64(m.LocalBytes()) <= local && m.Group() <= items && (cpu && m.Rows*m.Cols/m.Vector <= 28 || !cpu && sums <= 128) {
-			fit = append(fit, m)
-		}
-	}
-	return fit
+	return all
 }

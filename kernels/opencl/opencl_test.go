@@ -94,3 +94,12 @@ func TestMatMulCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestCandidateStride checks that the order of candidates leaves none out.
+func TestCandidateStride(t *testing.T) {
+	for _, cpu := range []bool{false, true} {
+		if n := len(matMulForms(kernels.Float32, cpu)); n%candidateStride == 0 {
+			t.Errorf("%d forms are a multiple of the stride, %d", n, candidateStride)
+		}
+	}
+}

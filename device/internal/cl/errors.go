@@ -70,15 +70,16 @@ func (e *Error) Unwrap() error { return e.Code }
 
 // IsOutOfMemory reports whether err says that the device or its driver had no
 // memory for what was asked, so that the same with smaller buffers may work.
-// Drivers allocate late: any command, and Finish, may fail so. A ledger's
-// ErrBudget is not meant: it is no news from the driver.
+// Drivers allocate late: any command, and Finish, may fail so. NVIDIA's calls the
+// queues of the context invalid then. A ledger's ErrBudget is not meant: it is no
+// news from the driver.
 func IsOutOfMemory(err error) bool {
 	var code Code
 	if !errors.As(err, &code) {
 		return false
 	}
 	switch code {
-	case MEM_OBJECT_ALLOCATION_FAILURE, OUT_OF_RESOURCES, OUT_OF_HOST_MEMORY, INVALID_BUFFER_SIZE:
+	case MEM_OBJECT_ALLOCATION_FAILURE, OUT_OF_RESOURCES, OUT_OF_HOST_MEMORY, INVALID_BUFFER_SIZE, INVALID_COMMAND_QUEUE:
 		return true
 	}
 	return false

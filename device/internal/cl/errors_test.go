@@ -25,7 +25,7 @@ func TestErrorText(t *testing.T) {
 func TestIsOutOfMemory(t *testing.T) {
 	for code, want := range map[Code]bool{
 		MEM_OBJECT_ALLOCATION_FAILURE: true, OUT_OF_RESOURCES: true, OUT_OF_HOST_MEMORY: true, INVALID_BUFFER_SIZE: true,
-		INVALID_VALUE: false, INVALID_COMMAND_QUEUE: false,
+		INVALID_COMMAND_QUEUE: true, INVALID_VALUE: false, INVALID_CONTEXT: false,
 	} {
 		if got := IsOutOfMemory(fmt.Errorf("x: %w", &Error{Code: code})); got != want {
 			t.Errorf("%v: %v", code, got)
