@@ -10,9 +10,9 @@ import (
 // much of what Solve, LU, QR and Cholesky do is in them. Here such a matrix of
 // order n is cut in halves, again and again: two small ones of its kind on the
 // diagonal, which are left to gonum, and a square beside them, which is a matter
-// for a product on the CPU: many of them are too small to be a job. See E. Elmroth, F. Gustavson, I. Jonsson, B. Kågström, "Recursive
-// blocked algorithms and hybrid data structures for dense matrix library
-// software", 2004.
+// for a product on the CPU: many of them are too small to be a job. See E. Elmroth,
+// F. Gustavson, I. Jonsson, B. Kågström, "Recursive blocked algorithms and hybrid
+// data structures for dense matrix library software", 2004.
 
 const (
 	// leafOrder is up to which order a matrix is not cut.

@@ -21,27 +21,28 @@ import (
 
 // TestGonumSuite is gonum's own conformance suite, on each variant.
 func TestGonumSuite(t *testing.T) {
-	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) {
-		impl := eng.BLAS()
-		for name, test := range map[string]func(t *testing.T){
-			"Dgemm":  func(t *testing.T) { testblas.TestDgemm(t, impl) },
-			"Dsymm":  func(t *testing.T) { testblas.DsymmTest(t, impl) },
-			"Dtrsm":  func(t *testing.T) { testblas.DtrsmTest(t, impl) },
-			"Dsyrk":  func(t *testing.T) { testblas.DsyrkTest(t, impl) },
-			"Dsyr2k": func(t *testing.T) { testblas.Dsyr2kTest(t, impl) },
-			"Dtrmm":  func(t *testing.T) { testblas.DtrmmTest(t, impl) },
-			"Dgemv":  func(t *testing.T) { testblas.DgemvTest(t, impl) },
-			"Dger":   func(t *testing.T) { testblas.DgerTest(t, impl) },
-			"Dtrsv":  func(t *testing.T) { testblas.DtrsvTest(t, impl) },
-			"Ddot":   func(t *testing.T) { testblas.DdotTest(t, impl) },
-			"Daxpy":  func(t *testing.T) { testblas.DaxpyTest(t, impl) },
-			"Dnrm2":  func(t *testing.T) { testblas.Dnrm2Test(t, impl) },
-			"Zgemm":  func(t *testing.T) { testblas.ZgemmTest(t, impl) },
-			"Zgemv":  func(t *testing.T) { testblas.ZgemvTest(t, impl) },
-		} {
-			t.Run(name, test)
-		}
-	})
+	everyVariant(t, func(t *testing.T, eng *gpurun.Engine) { testGonumSuite(t, eng.BLAS()) })
+}
+
+func testGonumSuite(t *testing.T, impl *gpurun.BLAS) {
+	for name, test := range map[string]func(t *testing.T){
+		"Dgemm":  func(t *testing.T) { testblas.TestDgemm(t, impl) },
+		"Dsymm":  func(t *testing.T) { testblas.DsymmTest(t, impl) },
+		"Dtrsm":  func(t *testing.T) { testblas.DtrsmTest(t, impl) },
+		"Dsyrk":  func(t *testing.T) { testblas.DsyrkTest(t, impl) },
+		"Dsyr2k": func(t *testing.T) { testblas.Dsyr2kTest(t, impl) },
+		"Dtrmm":  func(t *testing.T) { testblas.DtrmmTest(t, impl) },
+		"Dgemv":  func(t *testing.T) { testblas.DgemvTest(t, impl) },
+		"Dger":   func(t *testing.T) { testblas.DgerTest(t, impl) },
+		"Dtrsv":  func(t *testing.T) { testblas.DtrsvTest(t, impl) },
+		"Ddot":   func(t *testing.T) { testblas.DdotTest(t, impl) },
+		"Daxpy":  func(t *testing.T) { testblas.DaxpyTest(t, impl) },
+		"Dnrm2":  func(t *testing.T) { testblas.Dnrm2Test(t, impl) },
+		"Zgemm":  func(t *testing.T) { testblas.ZgemmTest(t, impl) },
+		"Zgemv":  func(t *testing.T) { testblas.ZgemvTest(t, impl) },
+	} {
+		t.Run(name, test)
+	}
 }
 
 // TestGonumSuite32 is the cases of gonum's suite for Dgemm and Dgemv, whose

@@ -49,9 +49,14 @@ func testSpreadBits[T float](t *testing.T, rng *rand.Rand) {
 		p := newProblem[T](rng, s(), s(), s())
 		problems, wants = append(problems, p), append(wants, p.want())
 	}
+	for _, s := range [][3]int{{517, 33, 127}, {31, 517, 129}, {8, 129, 517}} {
+		p := newProblem[T](rng, s[0], s[1], s[2])
+		problems, wants = append(problems, p), append(wants, p.want())
+	}
 	for name, config := range map[string]*gpurun.Config{
 		"opencl":        {Devices: []string{"opencl"}},
 		"opencl, tiles": {Devices: []string{"opencl"}, Tiles: 5},
+		"all":           {Devices: []string{"all"}},
 		"both":          {Devices: []string{"opencl", "cpu"}, Tiles: 9},
 		"little memory": {Devices: []string{"opencl"}, Memory: 700_000},
 	} {
@@ -110,7 +115,7 @@ func TestSpreadCancel(t *testing.T) {
 func TestSpreadBLAS(t *testing.T) {
 	eng := openWithOpenCL(t, &gpurun.Config{Devices: []string{"opencl"}})
 	impl := eng.BLAS()
-	testblas.TestDgemm(t, impl)
+	testGonumSuite(t, impl)
 	testblas.TestDgemm(t, float32BLAS{impl})
 	if eng.Report() != nil {
 		t.Error("BLAS left a report")

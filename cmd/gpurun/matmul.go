@@ -30,8 +30,9 @@ func matmulCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "matmul",
 		Short: "Multiply two random matrices, and say how fast that was",
-		Long: `Multiply a random M×K matrix by a random K×N matrix, and say how fast that was. The matrices are the same in every run. An element of the result takes
-2·K operations: K multiplications and K additions, fused in pairs.`,
+		Long: `Multiply a random M×K matrix by a random K×N matrix, and say how fast that was.
+The matrices are the same in every run. An element of the result takes 2·K
+operations: K multiplications and K additions, fused in pairs.`,
 		Example: `  gpurun matmul --size 4096
   gpurun matmul --size 20000x10x300 --dtype f32 --json
   gpurun matmul --size 8192 --dtype f32 --device all`,

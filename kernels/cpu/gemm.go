@@ -86,7 +86,6 @@ func gemm[T real](v Variant, o *operands[T], threads int, stop *atomic.Bool) boo
 	if stop.Load() {
 		return false
 	}
-	o.shortenStrides()
 	s := simdOf[T](v)
 	if s != nil && o.alpha != 0 && o.k > 0 && o.m > 1 && o.n > 1 && o.flops() <= s.mostDirect(threads) && direct(s, o) {
 		return true
@@ -106,22 +105,6 @@ func gemm[T real](v Variant, o *operands[T], threads int, stop *atomic.Bool) boo
 	}
 	pool.leave(j)
 	return !stop.Load()
-}
-
-// shortenStrides gives operands of one row a stride that arithmetic can be done with:
-// the one that they have may be anything.
-func (o *operands[T]) shortenStrides() {
-	shorten := func(ld *int, trans bool, rows, cols int) {
-		if trans {
-			rows, cols = cols, rows
-		}
-		if rows <= 1 {
-			*ld = max(cols, 1)
-		}
-	}
-	shorten(&o.lda, o.transA, o.m, o.k)
-	shorten(&o.ldb, o.transB, o.k, o.n)
-	shorten(&o.ldc, false, o.m, o.n)
 }
 
 // betweenStops is how many elements are worked on at most before stop is looked at.
