@@ -18,7 +18,7 @@ const module = "github.com/gpurun/gpurun"
 // import besides the standard library. A name without a dot is a package of
 // this module. docs/architecture.md says why.
 var imports = map[string][]string{
-	".":                  {"device", "dist", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
+	".":                  {"device", "dist", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 	"kernels":            {},
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},
@@ -29,11 +29,13 @@ var imports = map[string][]string{
 	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"internal/lab":       {"internal/testenv"},
 	"internal/machine":   {"kernels/cpu"},
+	"internal/npy":       {"kernels"},
+	"internal/output":    {"github.com/dustin/go-humanize"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
 	"bench/*":            {".", "bench/internal/pretend", "device", "dist", "internal/machine", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
-	"cmd/gpurun":         {".", "internal/machine", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
+	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
 	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 }
 

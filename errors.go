@@ -6,6 +6,7 @@ import (
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/internal/npy"
 )
 
 var (
@@ -27,6 +28,14 @@ var (
 	// ErrTooLarge is matched by the error about an image or a matrix that does not
 	// fit into this machine's memory.
 	ErrTooLarge = errors.New("gpurun: too large for memory")
+
+	// ErrFormat is matched by the error about a file that holds no matrix that can be
+	// read.
+	ErrFormat = npy.ErrFormat
+
+	// ErrChanged is matched by the error about a file that changed while it was in
+	// use.
+	ErrChanged = npy.ErrChanged
 
 	// ErrClosed is returned by an Engine that has been closed.
 	ErrClosed = errors.New("gpurun: engine is closed")

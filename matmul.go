@@ -183,7 +183,7 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	var failed *failure
 	if !e.inPlace(p.Flops()) {
 		wide := p // so that p itself is not allocated
-		devices, err := spreadOver(e, &wide)
+		devices, err := e.spreadOver(&wide)
 		if err != nil {
 			return err
 		}

@@ -12,12 +12,18 @@ import (
 	"github.com/gpurun/gpurun/tiler"
 )
 
+// productJob is a product as a job: a kernels.MatMul.
+type productJob interface {
+	kernels.Job
+	Flops() float64
+}
+
 // spreadOver returns the devices that are to compute p together, or none where
 // the CPU does it in place. A device that was named computes whatever it is;
 // where "auto" or "all" has found GPUs, what the CPU has done sooner than they
 // could begin stays there.
-func spreadOver[T float32 | float64](e *Engine, p *kernels.MatMul[T]) ([]device.Device, error) {
-	if p.M == 0 || p.N == 0 {
+func (e *Engine) spreadOver(p productJob) ([]device.Device, error) {
+	if p.Bounds().Empty() {
 		return nil, nil
 	}
 	devices, err := e.devicesFor(p.DType())
@@ -61,7 +67,7 @@ func (e *Engine) inPlace(flops float64) bool {
 // report. It returns false, with C as it was where β ≠ 0, if that did not succeed.
 func spreadQuietly[T float32 | float64](e *Engine, p kernels.MatMul[T]) bool {
 	ctx := context.Background()
-	devices, err := spreadOver(e, &p)
+	devices, err := e.spreadOver(&p)
 	if err != nil || len(devices) == 0 {
 		return false
 	}
@@ -172,7 +178,7 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []
 	})
 	report, err := e.run(ctx, &p, devices, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
 	if err == nil {
-		report.setFlops(p.Flops())
+		report.setProduct(&p, devices)
 	}
 	return report, err
 }

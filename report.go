@@ -11,6 +11,7 @@ import (
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
 )
 
 // Report says what one job took, and which device did what share of it.
@@ -30,7 +31,14 @@ type Report struct {
 	Iterations int64 `json:"iterations,omitempty"`
 	Flops      int64 `json:"flops,omitempty"`
 
-	BytesMoved  int64 `json:"bytes_moved"`  // to and from the devices' memories
+	// BytesMoved is what went to and from the devices' memories; for the CPU, what it
+	// read of operands that were not in memory, and computed of their product.
+	// BytesBound is what has to be moved for a product through the largest of these
+	// memories, of S elements: 2·M·N·K/√S elements, and every matrix once. It is 0 for
+	// other jobs, and where nothing is moved.
+	BytesMoved int64 `json:"bytes_moved"`
+	BytesBound int64 `json:"bytes_bound"`
+
 	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device since the engine was opened
 	BudgetBytes int64 `json:"budget_bytes"` // of that device
 
@@ -147,6 +155,22 @@ func (r *Report) setFlops(flops float64) {
 			d.Rate = d.Share * flops / d.BusySeconds
 		}
 	}
+}
+
+// setProduct records what p took, and what has to be moved for it through the largest
+// of the memories of devices.
+func (r *Report) setProduct(p productJob, devices []device.Device) {
+	r.setFlops(p.Flops())
+	if r.BytesMoved == 0 || p.Flops() == 0 {
+		return
+	}
+	bounds, size := p.Bounds(), p.DType().Size()
+	var most int64
+	for _, d := range devices {
+		most = max(most, d.Info().Budget)
+	}
+	steps := int(p.Flops() / 2 / float64(bounds.W) / float64(bounds.H))
+	r.BytesBound = int64(float64(size) * tiler.MovedBound(tiler.Product{M: bounds.H, N: bounds.W, K: steps}, float64(most)/float64(size)))
 }
 
 // productReport makes the report of a product that one device computed in one

@@ -22,6 +22,7 @@ type cpuDevice struct {
 	info    Info
 	variant cpu.Variant
 	rates   map[kernels.DType]*rate // of products
+	peak    atomic.Int64
 }
 
 // newCPU returns the CPU as a device. memory caps its budget if it is positive.
@@ -82,8 +83,14 @@ const cpuSlots = 2
 func (d *cpuDevice) Info() Info       { return d.info }
 func (d *cpuDevice) ID() string       { return d.info.ID }
 func (d *cpuDevice) Slots() int       { return cpuSlots }
-func (d *cpuDevice) PeakBytes() int64 { return 0 }
+func (d *cpuDevice) PeakBytes() int64 { return d.peak.Load() }
 func (d *cpuDevice) Close() error     { return nil }
+
+// notePeak notes what a job takes beside what the caller has in memory.
+func (d *cpuDevice) notePeak(bytes int64) {
+	for before := d.peak.Load(); bytes > before && !d.peak.CompareAndSwap(before, bytes); before = d.peak.Load() {
+	}
+}
 
 func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
 	if err := ctx.Err(); err != nil {
@@ -94,9 +101,9 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 		case *kernels.Mandelbrot:
 			return &cpuMandelbrot{variant: d.variant, job: job}, nil
 		case *kernels.MatMul[float32]:
-			return &cpuMatMul[float32]{job: job, compute: d.MatMul32}, nil
+			return newCPUMatMul(d, job, d.MatMul32)
 		case *kernels.MatMul[float64]:
-			return &cpuMatMul[float64]{job: job, compute: d.MatMul64}, nil
+			return newCPUMatMul(d, job, d.MatMul64)
 		}
 	}
 	return nil, unsupported(job)

@@ -76,6 +76,13 @@ func (d *cpuDevice) MatMul64(p kernels.MatMul[float64], stop *atomic.Bool) bool 
 	return done
 }
 
+func newCPUMatMul[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T], compute func(kernels.MatMul[T], *atomic.Bool) bool) (kernels.Runner, error) {
+	if job.Streams() {
+		return newCPUMatMulStream(d, job, compute)
+	}
+	return &cpuMatMul[T]{job: job, compute: compute}, nil
+}
+
 // cpuMatMul computes tiles of a product, as products of their own.
 type cpuMatMul[T float32 | float64] struct {
 	job     *kernels.MatMul[T]

@@ -96,7 +96,8 @@ type Device interface {
 	Predict(job kernels.Job) time.Duration
 
 	// PeakBytes returns the largest sum of allocations that there has been in
-	// the device's memory since it was opened: 0 for the CPU.
+	// the device's memory since it was opened. For the CPU, that is what products
+	// take whose operands are not in memory.
 	PeakBytes() int64
 
 	// Close releases the device. Every runner must have been closed.

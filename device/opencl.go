@@ -258,3 +258,12 @@ func (c *openCLContext) program(p opencl.Program) (*cl.Program, error) {
 	c.programs[p] = built
 	return built, nil
 }
+
+// kernel returns a kernel of p, which the caller releases.
+func (c *openCLContext) kernel(p opencl.Program) (*cl.Kernel, error) {
+	built, err := c.program(p)
+	if err != nil {
+		return nil, err
+	}
+	return built.CreateKernel(p.Entry)
+}

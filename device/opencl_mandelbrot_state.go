@@ -35,6 +35,15 @@ type mandelbrotSlot struct {
 const maxBand = 4 << 20
 
 // fit implements openCLBuilder.
+// share leaves half of the memory free, so that the device can begin another job too,
+// unless half is too little.
+func (r *openCLMandelbrot) share(free int64) int64 {
+	if _, err := r.fit(free / 2); err != nil {
+		return free
+	}
+	return free / 2
+}
+
 func (r *openCLMandelbrot) fit(bytes int64) (int64, error) {
 	size, err := r.size(bytes)
 	return size.bytes, err

@@ -2,37 +2,47 @@ package device
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/opencl"
+	"github.com/gpurun/gpurun/tiler"
 )
 
 // matMulSize is how large the parts of a product's memory on a device are.
 type matMulSize struct {
 	resident   bool // whole operands are kept, for all slots
-	depth      int  // steps that panels hold: all of them, if resident
-	rows, cols int  // of the block of C that a slot holds: whole panels
-	stage      int  // elements of one half of a slot's staging memory
+	slots      int
+	sets       int // of panels, of a slot; or one of all slots, if resident
+	depth      int // steps that panels hold: all of them, if resident
+	rows, cols int // of the block of C that a slot holds: whole panels
+	stage      int // elements of one half of a slot's staging memory
 	bytes      int64
 }
 
 // What a slot takes where there is plenty of memory: a block of C so large that
-// computing it takes longer than moving its panels, and pieces of transfers so
-// large that beginning one costs nothing.
+// computing it takes longer than moving it, and pieces of transfers so large that
+// beginning one costs nothing.
 const (
 	mostBlock = 2048
 	mostStage = 8 << 20 // bytes
-	mostDepth = 1024
+
+	// stageShare is what part of the memory a half of the staging memory may be.
+	stageShare = 64
 )
 
-const (
-	// goodDepth is where panels begin to be too short to be worth a launch.
-	goodDepth = 64
+// stageParts: two halves, each here and on the device.
+const stageParts = 4
 
-	// stageParts: two halves, each here and on the device.
-	stageParts = 4
-)
+// share has a product leave half of the memory free if the whole operands fit into the
+// other; or else the larger it is, the less has to be moved.
+func (r *openCLMatMul[T]) share(free int64) int64 {
+	if _, ok := r.residentSize(free / 2); ok {
+		return free / 2
+	}
+	return free
+}
 
 func (r *openCLMatMul[T]) fit(bytes int64) (int64, error) {
 	size, err := r.size(bytes)
@@ -40,39 +50,62 @@ func (r *openCLMatMul[T]) fit(bytes int64) (int64, error) {
 }
 
 // size returns the largest useful size in bytes. The whole operands stay on the
-// device if they fit; or else panels of them stream through it.
+// device if they fit; or else panels of them stream through it, by a block of C that
+// takes most of the memory.
 func (r *openCLMatMul[T]) size(bytes int64) (matMulSize, error) {
-	p, params := r.job, r.params
+	if s, ok := r.residentSize(bytes); ok {
+		return s, nil
+	}
+	if s, ok := r.streamSize(bytes); ok {
+		return s, nil
+	}
+	least := matMulSize{slots: 1, sets: 2, depth: 1, rows: r.params.Rows, cols: r.params.Cols, stage: max(r.params.Rows, r.params.Cols)}
+	r.measure(&least)
+	return matMulSize{}, fmt.Errorf("%w: %d bytes are left, and this product takes %d: raise --mem", ErrBudget, max(bytes, 0), least.bytes)
+}
+
+// residentSize returns the size with which whole operands stay on the device.
+func (r *openCLMatMul[T]) residentSize(bytes int64) (matMulSize, bool) {
+	whole := r.whole()
 	s := matMulSize{
-		resident: true, depth: max(r.steps, 1),
-		rows: wholePanels(min(max(p.M, 1), mostBlock), params.Rows),
-		cols: wholePanels(min(max(p.N, 1), mostBlock), params.Cols),
+		resident: true, slots: openCLSlots, sets: 1, depth: whole.K,
+		rows: wholePanels(min(whole.M, mostBlock), r.params.Rows), cols: wholePanels(min(whole.N, mostBlock), r.params.Cols),
 	}
-	element := int64(params.T.Size())
-	// A quarter of the memory is for staging, if that much is of use.
-	s.stage = int(min(mostStage, bytes/4/(openCLSlots*stageParts)) / element)
-	s.stage = min(s.stage, int(min(r.panelElements(s), mostStage)))
-	s.stage = max(s.stage, s.leastStage(params))
-	if !r.measure(&s, bytes) {
-		s.resident, s.depth = false, min(s.depth, mostDepth)
-	}
-	for !r.measure(&s, bytes) {
-		switch {
-		case s.depth > goodDepth && s.depth >= max(s.rows, s.cols)/4:
-			s.depth /= 2
-		case s.rows > params.Rows && (s.rows >= s.cols || s.cols == params.Cols):
-			s.rows = wholePanels(s.rows/2, params.Rows)
-		case s.cols > params.Cols:
-			s.cols = wholePanels(s.cols/2, params.Cols)
-		case s.stage > s.leastStage(params):
-			s.stage = max(s.stage/2, s.leastStage(params))
-		case s.depth > 1:
-			s.depth /= 2
-		default:
-			return matMulSize{}, fmt.Errorf("%w: %d bytes are left, and this product takes %d: raise --mem", ErrBudget, max(bytes, 0), s.bytes)
+	panels := max(whole.M, whole.N) * whole.K
+	s.stage = max(min(r.stage(bytes), panels), s.leastStage(r.params))
+	return s, r.measure(&s) && s.bytes <= bytes
+}
+
+// streamSize returns the size with which panels stream through the device.
+func (r *openCLMatMul[T]) streamSize(bytes int64) (s matMulSize, ok bool) {
+	element := int64(r.params.T.Size())
+	whole := r.whole()
+	for stage := r.stage(bytes); ; stage = s.leastStage(r.params) {
+		elements := min(bytes/element-stageParts*int64(stage), r.device.info.MaxAlloc/element)
+		plan, found := tiler.PlanBlocks(whole, float64(elements), r.params.Cols, r.params.Rows)
+		if !found {
+			return s, false
+		}
+		s = matMulSize{slots: 1, sets: 2, depth: plan.Depth, rows: plan.Rows, cols: plan.Cols, stage: stage}
+		if plan.Depth >= whole.K {
+			s.sets = 1
+		}
+		if s.stage >= s.leastStage(r.params) {
+			return s, r.measure(&s) && s.bytes <= bytes
 		}
 	}
-	return s, nil
+}
+
+// whole returns the size of the product in whole panels.
+func (r *openCLMatMul[T]) whole() tiler.Product {
+	return tiler.Product{
+		M: wholePanels(max(r.job.M, 1), r.params.Rows), N: wholePanels(max(r.job.N, 1), r.params.Cols), K: max(r.steps, 1),
+	}
+}
+
+// stage returns how many elements a half of the staging memory has in so much memory.
+func (r *openCLMatMul[T]) stage(bytes int64) int {
+	return int(min(mostStage, max(bytes, 0)/stageShare) / int64(r.params.T.Size()))
 }
 
 // leastStage returns the elements that a half of the staging memory must have:
@@ -81,27 +114,17 @@ func (s *matMulSize) leastStage(params opencl.MatMul) int {
 	return max(params.Rows, params.Cols, s.cols)
 }
 
-// panelElements returns the elements of the larger operand's panels in s.
-func (r *openCLMatMul[T]) panelElements(s matMulSize) int64 {
+// measure works out the bytes of s, and reports whether no buffer is larger than the
+// device allows.
+func (r *openCLMatMul[T]) measure(s *matMulSize) bool {
 	rows, cols := s.rows, s.cols
 	if s.resident {
-		rows, cols = wholePanels(max(r.job.M, 1), r.params.Rows), wholePanels(max(r.job.N, 1), r.params.Cols)
+		rows, cols = r.whole().M, r.whole().N
 	}
-	return int64(max(rows, cols)) * int64(s.depth)
-}
-
-// measure works out the bytes of s, and reports whether it may have as many and
-// no buffer is larger than the device allows.
-func (r *openCLMatMul[T]) measure(s *matMulSize, bytes int64) bool {
-	element := int64(r.params.T.Size())
-	panels := openCLSlots * int64(s.rows+s.cols) * int64(s.depth)
-	if s.resident {
-		rows, cols := wholePanels(max(r.job.M, 1), r.params.Rows), wholePanels(max(r.job.N, 1), r.params.Cols)
-		panels = int64(rows+cols) * int64(s.depth)
-	}
-	block := int64(s.rows) * int64(s.cols)
-	s.bytes = element * (panels + openCLSlots*(block+stageParts*int64(s.stage)))
-	return s.bytes <= bytes && element*max(r.panelElements(*s), block, 2*int64(s.stage)) <= r.device.info.MaxAlloc
+	element, block := int64(r.params.T.Size()), int64(s.rows)*int64(s.cols)
+	panels := int64(s.sets) * int64(rows+cols) * int64(s.depth)
+	s.bytes = element * (panels + int64(s.slots)*(block+stageParts*int64(s.stage)))
+	return element*max(int64(max(rows, cols))*int64(s.depth), block, 2*int64(s.stage)) <= r.device.info.MaxAlloc
 }
 
 // wholePanels returns n rounded up to whole panels.
@@ -111,23 +134,23 @@ func wholePanels(n, panel int) int { return (n + panel - 1) / panel * panel }
 type operandPanels struct {
 	a, b *cl.Buffer
 
-	loading      chan struct{} // has room for one: whoever loads some of the resident ones
-	haveA, haveB []bool        // of each panel, if resident
+	// If they stay: who loads some has what loading has room for, and which are there.
+	loading      chan struct{}
+	haveA, haveB []bool
+
+	nowA, nowB kernels.Tile // or else which rows and steps, and steps and columns, they hold
 }
 
 // matMulSlot is what one tile at a time needs.
 type matMulSlot struct {
-	size                   matMulSize
-	panels                 *operandPanels
-	own                    bool // panels are this slot's
-	queue                  *cl.Queue
-	packA, packB, multiply *cl.Kernel
-	c                      *cl.Buffer    // rows×cols of the result
-	raw                    [2]*cl.Buffer // what is to be packed
-	pinned                 *cl.Buffer
-	host                   *cl.Mapping  // of pinned: two halves
-	busy                   [2]*cl.Event // until a half may be written to again
-	turn                   int          // the half that was used last
+	size     matMulSize
+	panels   *operandPanels      // those that all slots share; or else
+	free     chan *operandPanels // has those of the slot that are not in use
+	staging  *matMulStaging
+	loading  sync.WaitGroup // of panels into staging, by another goroutine
+	queue    *cl.Queue
+	multiply *cl.Kernel
+	c        *cl.Buffer // rows×cols of the result
 }
 
 func (r *openCLMatMul[T]) fill(m *openCLMemory[*matMulSlot], bytes int64) error {
@@ -137,14 +160,14 @@ func (r *openCLMatMul[T]) fill(m *openCLMemory[*matMulSlot], bytes int64) error 
 	}
 	var shared *operandPanels
 	if size.resident {
-		p := r.job
-		shared, err = r.newPanels(m.context, wholePanels(max(p.M, 1), r.params.Rows), wholePanels(max(p.N, 1), r.params.Cols), size.depth)
+		whole := r.whole()
+		shared, err = r.newPanels(m.context, whole.M, whole.N, size.depth)
 		m.shared = append(m.shared, shared)
 		if err != nil {
 			return err
 		}
 	}
-	for range openCLSlots {
+	for range size.slots {
 		slot, err := r.newSlot(m.context, size, shared)
 		if err != nil {
 			slot.release()
@@ -152,6 +175,7 @@ func (r *openCLMatMul[T]) fill(m *openCLMemory[*matMulSlot], bytes int64) error 
 		}
 		m.slots <- slot
 	}
+	r.now = size
 	return nil
 }
 
@@ -175,37 +199,43 @@ func (p *operandPanels) Release() {
 
 // newSlot returns a slot, which is to be released on an error too.
 func (r *openCLMatMul[T]) newSlot(c *openCLContext, size matMulSize, shared *operandPanels) (s *matMulSlot, err error) {
-	s = &matMulSlot{size: size, panels: shared, own: shared == nil}
-	if s.own {
-		if s.panels, err = r.newPanels(c, size.rows, size.cols, size.depth); err != nil {
+	s = &matMulSlot{size: size, panels: shared, free: make(chan *operandPanels, size.sets)}
+	for range size.sets {
+		if shared != nil {
+			break
+		}
+		p, err := r.newPanels(c, size.rows, size.cols, size.depth)
+		s.free <- p
+		if err != nil {
 			return s, err
 		}
+	}
+	if s.staging, err = r.newStaging(c, size.stage); err != nil {
+		return s, err
 	}
 	if s.queue, err = c.CreateCommandQueue(0); err != nil {
 		return s, err
 	}
-	for _, k := range []struct {
-		kernel  **cl.Kernel
-		program func() (*cl.Program, error)
-		entry   string
-	}{
-		{&s.packA, func() (*cl.Program, error) { return c.program(r.params.PackA()) }, r.params.PackA().Entry},
-		{&s.packB, func() (*cl.Program, error) { return c.program(r.params.PackB()) }, r.params.PackB().Entry},
-		{&s.multiply, func() (*cl.Program, error) { return c.program(r.params.Multiply()) }, r.params.Multiply().Entry},
-	} {
-		program, err := k.program()
-		if err != nil {
-			return s, err
-		}
-		if *k.kernel, err = program.CreateKernel(k.entry); err != nil {
-			return s, err
-		}
-	}
-	element := int64(r.params.T.Size())
-	half := int64(size.stage) * element
-	if s.c, err = c.CreateBuffer(cl.MEM_READ_WRITE, int64(size.rows)*int64(size.cols)*element); err != nil {
+	if s.multiply, err = c.kernel(r.params.Multiply()); err != nil {
 		return s, err
 	}
+	s.c, err = c.CreateBuffer(cl.MEM_READ_WRITE, int64(size.rows)*int64(size.cols)*int64(r.params.T.Size()))
+	return s, err
+}
+
+// newStaging returns staging memory, which is to be released on an error too.
+func (r *openCLMatMul[T]) newStaging(c *openCLContext, size int) (s *matMulStaging, err error) {
+	s = &matMulStaging{size: size}
+	if s.queue, err = c.CreateCommandQueue(0); err != nil {
+		return s, err
+	}
+	if s.packA, err = c.kernel(r.params.PackA()); err != nil {
+		return s, err
+	}
+	if s.packB, err = c.kernel(r.params.PackB()); err != nil {
+		return s, err
+	}
+	half := int64(size) * int64(r.params.T.Size())
 	for i := range s.raw {
 		if s.raw[i], err = c.CreateBuffer(cl.MEM_READ_ONLY, half); err != nil {
 			return s, err
@@ -219,33 +249,23 @@ func (r *openCLMatMul[T]) newSlot(c *openCLContext, size matMulSize, shared *ope
 }
 
 func (s *matMulSlot) finish() {
+	s.loading.Wait()
 	if s.queue != nil {
 		s.queue.Finish() // its error was reported by what failed
 	}
-	for i, e := range s.busy {
-		e.Release()
-		s.busy[i] = nil
+	if s.staging != nil {
+		s.staging.finish()
 	}
 }
 
 func (s *matMulSlot) release() {
-	s.host.Release()
-	s.pinned.Release()
-	for _, b := range s.raw {
-		b.Release()
-	}
 	s.c.Release()
 	s.multiply.Release()
-	s.packB.Release()
-	s.packA.Release()
 	s.queue.Release()
-	if s.own {
-		s.panels.Release()
+	if s.staging != nil {
+		s.staging.release()
 	}
-}
-
-// half returns one half of the slot's staging memory.
-func half[T float32 | float64](s *matMulSlot, i int) []T {
-	all := kernels.Elements[T](s.host.Bytes())
-	return all[i*s.size.stage:][:s.size.stage]
+	for range len(s.free) {
+		(<-s.free).Release()
+	}
 }

@@ -193,7 +193,7 @@ func TestOpenCLMatMulMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		planned := int64(0)
-		for range openCLSlots {
+		for range r.state.now.count {
 			slot := <-r.state.now.slots
 			planned = slot.size.bytes
 			if slot.size.resident {

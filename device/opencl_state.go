@@ -27,6 +27,9 @@ type openCLState[S openCLSlot] struct {
 
 // openCLBuilder builds what a job holds on a device.
 type openCLBuilder[S openCLSlot] interface {
+	// share returns how many of so many free bytes the job takes at most.
+	share(free int64) int64
+
 	// fit returns the bytes that the job's memory takes, if it is to be at most so
 	// many, or an error that says how many are needed.
 	fit(bytes int64) (int64, error)
@@ -49,6 +52,7 @@ type openCLSlot interface {
 type openCLMemory[S openCLSlot] struct {
 	context *openCLContext
 	slots   chan S
+	count   int // of all slots
 	shared  []interface{ Release() }
 }
 
@@ -139,15 +143,11 @@ func (m *openCLMemory[S]) run(ctx context.Context, compute func(slot S) error) (
 	return compute(slot)
 }
 
-// newMemory builds in half of what is left of the budget, so that the device can
-// begin another job too, or in all of it where half is too little.
+// newMemory builds in the job's share of what is left of the budget.
 func (s *openCLState[S]) newMemory() (*openCLMemory[S], error) {
-	bytes := s.free() / 2
+	bytes := s.build.share(s.free())
 	if _, err := s.build.fit(bytes); err != nil {
-		bytes = s.free()
-		if _, err := s.build.fit(bytes); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	c, err := s.device.acquire()
 	if err != nil {
@@ -155,10 +155,12 @@ func (s *openCLState[S]) newMemory() (*openCLMemory[S], error) {
 	}
 	m := &openCLMemory[S]{context: c, slots: make(chan S, openCLSlots)}
 	if err := s.build.fill(m, bytes); err != nil {
-		m.release(len(m.slots))
+		m.count = len(m.slots)
+		m.release()
 		s.device.abandon(c)
 		return nil, err
 	}
+	m.count = len(m.slots)
 	return m, nil
 }
 
@@ -172,7 +174,7 @@ func (s *openCLState[S]) shrink(m *openCLMemory[S], cause error) error {
 	if s.fatal != nil || s.now != m {
 		return s.fatal
 	}
-	m.release(openCLSlots)
+	m.release()
 	close(m.slots)
 	s.device.abandon(m.context)
 	s.fatal = s.rebuild(cause)
@@ -216,15 +218,15 @@ func (s *openCLState[S]) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fatal == nil {
-		s.now.release(openCLSlots)
+		s.now.release()
 		s.fatal = errRunnerClosed
 	}
 }
 
-// release waits until n slots, which is all that m has, have come back from those
-// who use them, and releases everything.
-func (m *openCLMemory[S]) release(n int) {
-	for range n {
+// release waits until all slots have come back from those who use them, and releases
+// everything.
+func (m *openCLMemory[S]) release() {
+	for range m.count {
 		s := <-m.slots
 		s.finish()
 		s.release()

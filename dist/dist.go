@@ -34,6 +34,13 @@ type Device interface {
 	Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error)
 }
 
+// Gridded is a Runner of a job whose tiles are better of some sizes than of others.
+// One whose Grid has a largest tile has room for a single one.
+type Gridded interface {
+	kernels.Runner
+	Grid() tiler.Grid
+}
+
 // Sink takes the results of a job, tile by tile.
 type Sink interface {
 	// Put stores the planes of r, the result of t. Every element of the job

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/gpurun/gpurun/tiler"
 )
 
 // When nothing is pending, an idle puller computes again what the lease that
@@ -56,7 +58,7 @@ func (q *queue) duplicate(p *puller, now time.Time) *lease {
 	x := costliest(owed)
 	if !q.fixed {
 		want, maxArea := q.want(p, costOf(owed), q.helpersRate())
-		x = q.cutLeased(x, want, maxArea)
+		x = q.cutLeased(x, p.device.grid, want, maxArea)
 	}
 	return q.grant(p, x, now)
 }
@@ -106,8 +108,8 @@ func (q *queue) helpersRate() float64 {
 
 // cutLeased cuts a leased piece, in the accounts of all who hold it, and
 // returns the head.
-func (q *queue) cutLeased(x *piece, want float64, maxArea int) *piece {
-	head, rest := q.cut(x, want, maxArea)
+func (q *queue) cutLeased(x *piece, grid *tiler.Grid, want float64, maxArea int) *piece {
+	head, rest := q.cut(x, grid, want, maxArea)
 	if head == x {
 		return x
 	}

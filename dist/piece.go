@@ -33,9 +33,16 @@ func (q *queue) part(x *piece, t kernels.Tile) *piece {
 }
 
 // cut divides x in two or three parts, of which the first costs about want
-// and has at most maxArea elements. Parts may be one: x itself.
-func (q *queue) cut(x *piece, want float64, maxArea int) (head *piece, rest []*piece) {
-	tile, others := tiler.CutByCost(x.tile, q.cost, want, maxArea)
+// and has at most maxArea elements, or about so many on a grid. Parts may be one: x
+// itself.
+func (q *queue) cut(x *piece, grid *tiler.Grid, want float64, maxArea int) (head *piece, rest []*piece) {
+	var tile kernels.Tile
+	var others []kernels.Tile
+	if grid != nil {
+		tile, others = grid.Cut(x.tile, q.cost, want, maxArea)
+	} else {
+		tile, others = tiler.CutByCost(x.tile, q.cost, want, maxArea)
+	}
 	if len(others) == 0 {
 		return x, nil
 	}

@@ -63,8 +63,9 @@ type queue struct {
 type deviceUse struct {
 	id      string
 	slots   int
-	began   bool // it has pulled, or could have
-	serving bool // its Runner, or its Begin, has not returned for good
+	grid    *tiler.Grid // nil if its tiles may be of any shape
+	began   bool        // it has pulled, or could have
+	serving bool        // its Runner, or its Begin, has not returned for good
 	aside   *DeviceError
 	left    bool // aside because it left in peace: its leases are still answered
 	setback int  // answers without a result since the last one with
@@ -80,6 +81,9 @@ type deviceUse struct {
 }
 
 func (d *deviceUse) inUse() bool { return d.aside == nil }
+
+// reads reports whether tiles of the device have a largest size.
+func (d *deviceUse) reads() bool { return d.grid != nil && d.grid.MaxW > 0 }
 
 // puller is what the queue knows of the loop that pulls for one slot of a
 // device.
@@ -260,7 +264,7 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	}
 	if !q.fixed {
 		want, maxArea := q.want(p, remaining, q.totalRate())
-		head, rest := q.cut(x, want, maxArea)
+		head, rest := q.cut(x, p.device.grid, want, maxArea)
 		for _, y := range rest {
 			heap.Push(&q.pending, y)
 		}

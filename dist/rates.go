@@ -113,6 +113,9 @@ func (p *puller) grain() time.Duration {
 // want returns the cost and the greatest area of the tile that p should take
 // from a pool of work that pullers of the given rates, added up, share.
 func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int) {
+	if p.device.reads() {
+		return q.wantToRead(p, pool, rates), math.MaxInt
+	}
 	r := p.rate.perSecond()
 	if r == 0 {
 		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
@@ -120,6 +123,25 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	grain := p.grain().Seconds()
 	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
 	return max(seconds, grain) * r, q.maxArea
+}
+
+// readingGrain is the part of the largest tile of a device that reads operands which
+// is worth a tile: it reads 4 times as much for each element.
+const readingGrain = 1. / 16
+
+// wantToRead is want for a device that reads operands, and the more of them the smaller
+// its tiles are. Only for balance are they smaller than the largest.
+func (q *queue) wantToRead(p *puller, pool, rates float64) float64 {
+	if q.slotsInUse() == 1 && !q.joinable {
+		return math.Inf(1)
+	}
+	g := p.device.grid
+	least := readingGrain * float64(g.MaxW) * float64(g.MaxH) * q.total / float64(q.job.Bounds().Area())
+	r := p.rate.perSecond()
+	if r == 0 {
+		return max(least, pool/float64(probeShare*q.slotsInUse()))
+	}
+	return max(least, r*min(pool/(factor*rates), growth*p.rate.busy), r*p.grain().Seconds())
 }
 
 // slotsInUse counts the pullers that there are and will be.

@@ -95,6 +95,14 @@ func (q *queue) serve(d Device, use *deviceUse) {
 		use.serving = false
 		return
 	}
+	if g, ok := runner.(Gridded); ok {
+		grid := g.Grid()
+		q.mu.Lock()
+		if use.grid = &grid; use.reads() {
+			use.slots = 1
+		}
+		q.mu.Unlock()
+	}
 	c := &crew{q: q, device: use, runner: runner}
 	if deep, ok := d.(interface{ depth() int }); ok && q.fixed {
 		use.most = min(deep.depth(), use.slots+spareBytes/max(1, q.fixedBytes))

@@ -88,7 +88,7 @@ type Result struct {
 	Planes [][]byte
 
 	// BytesIn and BytesOut count what was copied to and from the device for
-	// this tile; both are 0 for the CPU, which works in place.
+	// this tile; both are 0 for the CPU where it works in place.
 	BytesIn, BytesOut int64
 
 	// Progress, if not nil, is called by Run now and then when it has come some

@@ -17,7 +17,10 @@ import "unsafe"
 //
 // M, N and K are not negative, a row of X as it is stored is no longer than LDX,
 // and X reaches to its last element at least. What lies between the rows is not
-// touched. C does not overlap A or B.
+// touched. C does not overlap A or B; as a job, a product of β = 0 may have none.
+//
+// Where SourceA is not nil, A is there, and not in memory: A and LDA do not count.
+// SourceB likewise.
 type MatMul[T float32 | float64] struct {
 	TransA, TransB bool
 	M, N, K        int
@@ -29,6 +32,37 @@ type MatMul[T float32 | float64] struct {
 	Beta           T
 	C              []T
 	LDC            int
+
+	SourceA, SourceB Source[T]
+}
+
+// Source is a matrix that is not in memory, such as one in a file.
+type Source[T float32 | float64] interface {
+	// Read puts the rows and columns of t, which is within the matrix as it is
+	// stored, into to, row by row, packed. It may be called by several goroutines
+	// at once. An error ends the job.
+	Read(to []T, t Tile) error
+}
+
+// Streams reports whether an operand that is read is not in memory.
+func (p *MatMul[T]) Streams() bool {
+	return p.Flops() > 0 && (p.SourceA != nil || p.SourceB != nil)
+}
+
+// ReadA puts the rows and columns of t, of A as it is stored, into to, packed.
+func (p *MatMul[T]) ReadA(to []T, t Tile) error { return read(to, t, p.SourceA, p.A, p.LDA) }
+
+// ReadB is ReadA of B.
+func (p *MatMul[T]) ReadB(to []T, t Tile) error { return read(to, t, p.SourceB, p.B, p.LDB) }
+
+func read[T float32 | float64](to []T, t Tile, source Source[T], data []T, ld int) error {
+	if source != nil {
+		return source.Read(to, t)
+	}
+	for y := range t.H {
+		copy(to[y*t.W:][:t.W], data[(t.Y+y)*ld+t.X:])
+	}
+	return nil
 }
 
 // Flops returns the operations that the definition takes, a fused multiply-add
@@ -40,11 +74,14 @@ func (p *MatMul[T]) Flops() float64 {
 	return 2 * float64(p.M) * float64(p.N) * float64(p.K)
 }
 
-// Part returns the product that t, which is not empty, is the result of.
+// Part returns the product that t, which is not empty, is the result of. It does
+// not stream.
 func (p *MatMul[T]) Part(t Tile) MatMul[T] {
 	q := *p
 	q.M, q.N = t.H, t.W
-	q.C = p.C[t.Y*p.LDC+t.X:]
+	if p.C != nil {
+		q.C = p.C[t.Y*p.LDC+t.X:]
+	}
 	if p.Flops() == 0 {
 		return q
 	}

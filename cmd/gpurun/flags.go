@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/output"
 )
 
 // jobFlags are the flags that every verb that runs a job has.
@@ -68,22 +69,22 @@ func (f *hostFlags) set(config *gpurun.Config) {
 }
 
 // createTrace makes the file for the trace, or returns nil where none is wanted.
-func (f *jobFlags) createTrace() (*outputFile, error) {
+func (f *jobFlags) createTrace() (*output.File, error) {
 	if f.trace == "" {
 		return nil, nil
 	}
-	return createOutput(f.trace)
+	return output.Create(f.trace)
 }
 
 // writeTrace writes the trace of report to what createTrace made.
-func (f *jobFlags) writeTrace(o *outputFile, report *gpurun.Report) error {
+func (f *jobFlags) writeTrace(o *output.File, report *gpurun.Report) error {
 	if o == nil {
 		return nil
 	}
 	if err := report.WriteTrace(o); err != nil {
-		return fmt.Errorf("write %s: %w", o.name(), pathCause(err))
+		return fmt.Errorf("write %s: %w", o.Name(), output.Cause(err))
 	}
-	return o.commit()
+	return o.Commit()
 }
 
 // fixed makes the shell complete flag to words.

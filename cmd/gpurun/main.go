@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/output"
 )
 
 // The exit codes.
@@ -40,7 +41,7 @@ func gpurunMain() int {
 		<-signals
 		cancel()
 		time.Sleep(interruptGrace)
-		discardOutputs()
+		output.DiscardAll()
 		fmt.Fprintln(os.Stderr, interrupted)
 		os.Exit(exitInterrupted)
 	}()

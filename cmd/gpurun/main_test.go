@@ -62,6 +62,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"certificates": makeCertificates(t),
 			"npyshape":     checkNPY,
+			"npymatrix":    makeMatrix,
+			"npyproduct":   checkProduct,
 		},
 		RequireExplicitExec: true,
 	})

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/output"
 )
 
 // mandelFlags are the flags of the verb mandel.
@@ -137,16 +138,16 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer eng.Close()
-	out, err := createOutput(f.output)
+	out, err := output.Create(f.output)
 	if err != nil {
 		return err
 	}
-	defer out.discard()
+	defer out.Discard()
 	trace, err := f.createTrace()
 	if err != nil {
 		return err
 	}
-	defer trace.discard()
+	defer trace.Discard()
 	if !f.quiet {
 		noteMissingHosts(cmd, eng)
 	}
@@ -161,16 +162,16 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	}
 	report := eng.Report()
 	if err := writeField(ctx, out, field, palette); err != nil {
-		return fmt.Errorf("write %s: %w", out.name(), pathCause(err))
+		return fmt.Errorf("write %s: %w", out.Name(), output.Cause(err))
 	}
-	if err := out.commit(); err != nil {
+	if err := out.Commit(); err != nil {
 		return err
 	}
 	if err := f.writeTrace(trace, report); err != nil {
 		return err
 	}
 	report.Seconds = time.Since(start).Seconds()
-	return f.tell(cmd, field, report, out.name())
+	return f.tell(cmd, field, report, out.Name())
 }
 
 // open opens the engine, which shows its progress on the bar.

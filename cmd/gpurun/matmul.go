@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,73 +22,130 @@ import (
 // matmulFlags are the flags of the verb matmul.
 type matmulFlags struct {
 	jobFlags
-	size  dimensions
-	dtype string
+	size   dimensions
+	dtype  string
+	output string
 }
 
 func matmulCommand() *cobra.Command {
 	var f matmulFlags
 	cmd := &cobra.Command{
-		Use:   "matmul",
-		Short: "Multiply two random matrices, and say how fast that was",
-		Long: `Multiply a random M×K matrix by a random K×N matrix, and say how fast that was.
-The matrices are the same in every run. An element of the result takes 2·K
-operations: K multiplications and K additions, fused in pairs.`,
-		Example: `  gpurun matmul --size 4096
-  gpurun matmul --size 20000x10x300 --dtype f32 --json
-  gpurun matmul --size 8192 --dtype f32 --device all`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		Use:   "matmul (A.npy B.npy -o C.npy | --size N|MxNxK)",
+		Short: "Multiply two matrices, of files or random ones",
+		Long: `Multiply the matrices in two of NumPy's .npy files, and write the product to a
+third; or multiply random ones, and say how fast that was.
+
+The files hold float32 or float64, both the same, in C or in Fortran order. They
+may be larger than the memory, of which --mem bounds what is taken; the product
+is the same to the last bit whatever it is. It appears whole or not at all.
+
+A random M×K matrix and a K×N matrix are the same in every run. An element of
+the product takes 2·K operations: K multiplications and K additions, fused in
+pairs.`,
+		Example: `  gpurun matmul A.npy B.npy -o C.npy
+  gpurun matmul A.npy B.npy -o C.npy --mem 1GiB --device all --json
+  gpurun matmul --size 4096
+  gpurun matmul --size 20000x10x300 --dtype f32 --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 0 && len(args) != 2 {
+				return usagef("%d files: name two, A.npy and B.npy, or none and a --size", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
 	flags.Var(&f.size, "size", "the size of the product: N, or MxNxK for an M×K matrix by a K×N matrix")
 	flags.StringVar(&f.dtype, "dtype", "f64", "f32 or f64")
+	flags.StringVarP(&f.output, "output", "o", "", "the file to write the product of two files to, .npy")
 	f.jobFlags.add(cmd, false)
 	for _, name := range []string{"mem", "tile"} {
-		flags.Lookup(name).Usage += "; it has no effect where the CPU alone computes, which does so in place"
+		flags.Lookup(name).Usage += "; no effect on random matrices where the CPU alone computes"
+	}
+	if err := cmd.MarkFlagFilename("output", "npy"); err != nil {
+		panic(err)
 	}
 	fixed(cmd, "dtype", "f32", "f64")
 	return cmd
 }
 
-func (f *matmulFlags) run(cmd *cobra.Command) error {
-	if f.size == (dimensions{}) {
-		return usagef("no size: name it with --size N, or --size MxNxK")
-	}
-	if slices.Contains(f.device, "none") {
-		return usagef("device none: no hosts take part in products: name a device, or leave --device out")
-	}
-	if err := checkDType(f.dtype); err != nil {
+func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
+	if err := f.check(cmd, files); err != nil {
 		return err
 	}
-	eng, err := gpurun.Open(cmd.Context(), f.config())
+	var bar *progress
+	config := f.config()
+	if len(files) > 0 && !f.quiet {
+		bar = newProgress(cmd.ErrOrStderr())
+		config.Progress = bar.set
+	}
+	eng, err := gpurun.Open(cmd.Context(), config)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
-	all, _ := gpurun.AllDevices() // the first is this machine's CPU, whatever else fails
-	if err := f.size.fit(f.dtype, all[0].Memory); err != nil {
-		return err
-	}
 	trace, err := f.createTrace()
 	if err != nil {
 		return err
 	}
-	defer trace.discard()
-	multiply, err := newProduct(cmd.Context(), f.size, f.dtype)
-	if err != nil {
-		return err
+	defer trace.Discard()
+	what := f.output
+	if len(files) > 0 {
+		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
+		bar.finish()
+	} else {
+		what = fmt.Sprintf("%d×%d by %d×%d, %s", f.size.m, f.size.k, f.size.k, f.size.n, f.dtype)
+		err = f.multiplyRandom(cmd.Context(), eng)
 	}
-	if err := multiply(cmd.Context(), eng); err != nil {
+	if err != nil {
 		return err
 	}
 	report := eng.Report()
 	if err := f.writeTrace(trace, report); err != nil {
 		return err
 	}
+	return f.tell(cmd, what, report)
+}
+
+// check returns an error if the command line asks for nothing that can be done.
+func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
+	switch changed := cmd.Flags().Changed; {
+	case slices.Contains(f.device, "none"):
+		return usagef("device none: no hosts take part in products: name a device, or leave --device out")
+	case len(files) > 0 && (changed("size") || changed("dtype")):
+		return usagef("two files have a size and a type: leave --size and --dtype out")
+	case len(files) > 0 && f.output == "":
+		return usagef("no output: name the product's file with -o C.npy")
+	case len(files) > 0 && !strings.EqualFold(filepath.Ext(f.output), ".npy"):
+		return usagef("output %s is not .npy", f.output)
+	case len(files) > 0:
+		return nil
+	case f.output != "":
+		return usagef("a product of random matrices is not written: name two files, or leave -o out")
+	case f.size == (dimensions{}):
+		return usagef("nothing to multiply: name two files, A.npy B.npy -o C.npy, or a --size N or MxNxK of random matrices")
+	}
+	return checkDType(f.dtype)
+}
+
+// multiplyRandom multiplies two random matrices on the devices of eng.
+func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine) error {
+	all, _ := gpurun.AllDevices() // the first is this machine's CPU, whatever else fails
+	if err := f.size.fit(f.dtype, all[0].Memory); err != nil {
+		return err
+	}
+	multiply, err := newProduct(ctx, f.size, f.dtype)
+	if err != nil {
+		return err
+	}
+	return multiply(ctx, eng)
+}
+
+// tell prints the last line of a run, of which what is the result, and the report.
+func (f *matmulFlags) tell(cmd *cobra.Command, what string, report *gpurun.Report) error {
 	if !f.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d×%d by %d×%d, %s, in %.3g s by %s: %.3g GFLOP/s\n",
-			f.size.m, f.size.k, f.size.k, f.size.n, f.dtype, report.Seconds, shares(report), float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s by %s: %.3g GFLOP/s\n",
+			what, report.Seconds, shares(report), float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
 	}
 	if !f.json {
 		return nil
