@@ -61,6 +61,18 @@ type Config struct {
 	// of its own. The default, and the upper limit, is 80 % of that memory.
 	Memory int64
 
+	// Verify is the part of each result of a device that is computed again by the
+	// CPU of this process, and compared bit for bit: from 0, the default, to 1. So
+	// a single wrong element of a tile, wherever it is, is found with that probability,
+	// and a device that gets n tiles wrong with 1 − (1 − Verify)ⁿ at least. Of matrix
+	// products the whole is looked at too, by Freivalds' check: elements that are off
+	// by more than rounding explains are found wherever they are. The device is set
+	// aside, and all that it has computed for the job is computed again by others.
+	// It takes that part of the time that the CPU alone would need, and of products
+	// the time to read the operands of each tile once more. Matrix products that the
+	// CPU of this process computes are jobs then, too.
+	Verify float64
+
 	// Tiles is the fixed number of equal tiles to cut every job into. 0 lets
 	// the queue cut by cost and measured rates, which is faster.
 	Tiles int
@@ -116,6 +128,9 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 	}
 	if config.Memory < 0 {
 		return nil, fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", config.Memory)
+	}
+	if !(config.Verify >= 0 && config.Verify <= 1) {
+		return nil, fmt.Errorf("gpurun: Config.Verify is %g: it must be a part of each result, from 0 to 1", config.Verify)
 	}
 	devices, err := device.Open(config.Devices, config.Memory)
 	if err != nil {
@@ -314,6 +329,14 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 		pullers = append(pullers, remote...)
 		opts.Join, opts.Wait = join, e.config.Wait
 		infos = append(infos, e.cluster.infos()...) // of hosts that may go
+	}
+	if e.config.Verify > 0 {
+		v, err := newVerifier(ctx, job, e.config.Verify)
+		if err != nil {
+			return newReport(job, &dist.Report{}, devices, infos), fmt.Errorf("gpurun: verify results: %w", err)
+		}
+		defer v.close()
+		opts.Verify = v.check
 	}
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
 	if e.cluster != nil && travels {

@@ -30,19 +30,22 @@ func (e *Engine) spreadOver(p productJob) ([]device.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	here := []device.Device(nil) // in place
+	if e.config.Verify > 0 {
+		here = []device.Device{e.spare}
+	}
 	if len(devices) == 0 || len(devices) == 1 && devices[0].ID() == e.spare.ID() {
-		return nil, nil
+		return here, nil
 	}
 	if e.leavesChoice() {
-		here := e.spare.Predict(p)
 		there := time.Duration(math.MaxInt64)
 		for _, d := range devices {
 			if d.ID() != e.spare.ID() {
 				there = min(there, d.Predict(p))
 			}
 		}
-		if here <= there {
-			return nil, nil
+		if e.spare.Predict(p) <= there {
+			return here, nil
 		}
 	}
 	return devices, nil
@@ -60,7 +63,7 @@ const smallFlops = 1 << 17
 // inPlace reports whether a product of so many operations is computed in place
 // whatever the devices predict: finding that out takes memory, and longer.
 func (e *Engine) inPlace(flops float64) bool {
-	return e.onlyCPU() || flops < smallFlops && e.leavesChoice()
+	return e.config.Verify == 0 && (e.onlyCPU() || flops < smallFlops && e.leavesChoice())
 }
 
 // spreadQuietly computes p on devices, if it is not for the CPU, and leaves no

@@ -44,7 +44,8 @@ type Gridded interface {
 // Sink takes the results of a job, tile by tile.
 type Sink interface {
 	// Put stores the planes of r, the result of t. Every element of the job
-	// is put exactly once; the tiles are those of the queue and come in any
+	// is put exactly once, but where Options.Verify finds out a device: then what
+	// it computed is put again. The tiles are those of the queue and come in any
 	// order, several at a time from different goroutines. r is only valid
 	// until Put returns. An error ends the job.
 	Put(t kernels.Tile, r *kernels.Result) error
@@ -68,6 +69,12 @@ type Options struct {
 	// DefaultMaxResultBytes. It does not bind Tiles: a device computes a tile
 	// of any size.
 	MaxResultBytes int
+
+	// Verify, if not nil, looks at each result before it is put, several at a time
+	// from different goroutines. If its error matches ErrWrong the device is set
+	// aside, and everything that it has computed for the job is computed again by
+	// others; any other error ends the job.
+	Verify func(ctx context.Context, t kernels.Tile, r *kernels.Result) error
 
 	// Join, if not nil, brings devices that come while the job runs. Those that
 	// come when it has ended stay in the channel.

@@ -25,6 +25,10 @@ var (
 // tile. A lost tile is computed elsewhere, any number of times.
 var ErrLost = errors.New("the tile was lost")
 
+// ErrWrong is matched by the error of Options.Verify about a result that is not
+// right.
+var ErrWrong = errors.New("the result is wrong")
+
 var (
 	// errHostGone marks a loss that every further tile would suffer too.
 	errHostGone = errors.New("the host has gone")

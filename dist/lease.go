@@ -314,6 +314,13 @@ func (l *lease) area() int {
 // settle notes that the claimed pieces of l are in the sink. q.mu is held.
 func (q *queue) settle(l *lease) {
 	q.counts.last = time.Now()
+	if d := l.puller.device; d.wrong {
+		q.counts.retries += q.giveBack(l.pieces)
+		q.dispatch()
+		return
+	} else if q.verify != nil {
+		d.answered = append(d.answered, l.pieces...)
+	}
 	q.areaDone += l.area()
 	for _, x := range l.pieces {
 		q.costDone += x.cost
@@ -340,6 +347,49 @@ func (l *lease) failed(err error) error {
 	q.checkFailures(l.pieces)
 	q.setBack(l, err)
 	q.dispatch()
+	return nil
+}
+
+// wrong answers l with a result that was found to be wrong, as err says. Nothing that
+// the device has computed counts any more.
+func (l *lease) wrong(err error) error {
+	q, d := l.puller.q, l.puller.device
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.answer() {
+		q.close(l, OutcomeWrong, time.Now(), 0)
+		l.cancel()
+		q.counts.retries += q.giveBack(l.pieces)
+	}
+	if !d.wrong && !q.over {
+		d.wrong = true
+		d.work.discard()
+		for _, x := range d.answered {
+			q.areaDone -= x.tile.Area()
+			q.costDone -= x.cost
+		}
+		q.counts.retries += q.giveBack(d.answered)
+		d.answered = nil
+	}
+	if cause := computing(d.id, l.tile, err); d.inUse() {
+		q.setAside(d, cause)
+	} else {
+		d.aside = cause // which is worse than that it leaves, for one
+		q.lookForDevices()
+	}
+	q.dispatch()
+	return nil
+}
+
+// stop ends the job with err, which is not about the device.
+func (l *lease) stop(err error) error {
+	q := l.puller.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !l.answer() {
+		return errRefused
+	}
+	q.end(fmt.Errorf("verifying the result of tile %v: %w", l.tile, err))
 	return nil
 }
 

@@ -44,7 +44,15 @@ func (c *crew) work(p *puller) {
 			err = c.runner.Run(l.ctx, l.tile, r)
 		}
 		busy := time.Since(start)
+		var unverified error
+		if err == nil && c.q.verify != nil {
+			unverified = c.q.verify(l.ctx, l.tile, &used.view)
+		}
 		switch {
+		case errors.Is(unverified, ErrWrong):
+			err = l.wrong(unverified)
+		case unverified != nil:
+			err = l.stop(unverified)
 		case err == nil:
 			err = l.done(&used.view, busy)
 		case errors.Is(err, ErrLost):

@@ -33,6 +33,8 @@ type queue struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the job has ended
 
+	verify func(context.Context, kernels.Tile, *kernels.Result) error // or nil
+
 	// putting counts the answers that are being put into the sink. It only
 	// grows while the job has not ended.
 	putting  sync.WaitGroup
@@ -70,6 +72,10 @@ type deviceUse struct {
 	left    bool // aside because it left in peace: its leases are still answered
 	setback int  // answers without a result since the last one with
 	work    work
+
+	// If results are verified: what it has answered, and whether one was wrong.
+	answered []*piece
+	wrong    bool
 
 	learning int       // its pullers that are
 	cameOn   time.Time // when it last said that a tile came some way
@@ -112,6 +118,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 	q := &queue{
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
 		ended:    make(chan struct{}),
+		verify:   opts.Verify,
 		progress: progress{report: opts.Progress},
 		joinable: opts.Join != nil,
 	}

@@ -71,6 +71,7 @@ const (
 	OutcomeDone    Outcome = "done"
 	OutcomeBeaten  Outcome = "beaten" // other leases on the same elements were answered first
 	OutcomeFailed  Outcome = "failed"
+	OutcomeWrong   Outcome = "wrong" // or by a device of which another answer was
 	OutcomeLost    Outcome = "lost"
 	OutcomeStopped Outcome = "stopped" // the job ended first
 )
@@ -95,6 +96,16 @@ func (w *work) add(l *lease, r *kernels.Result) {
 	w.cost += costOf(l.pieces)
 	w.bytesIn += r.BytesIn
 	w.bytesOut += r.BytesOut
+}
+
+// discard makes nothing of what was done count any more.
+func (w *work) discard() {
+	w.tiles, w.cost = 0, 0
+	for i := range w.spans {
+		if w.spans[i].Outcome == OutcomeDone {
+			w.spans[i].Outcome = OutcomeWrong
+		}
+	}
 }
 
 // busy returns the time that at least one span that was done covers.
@@ -155,6 +166,7 @@ type progress struct {
 	report func(done float64)
 	mu     sync.Mutex // held while report runs
 	last   time.Time
+	most   float64
 }
 
 // tell reports how far q is, unless that is being done or has just been done.
@@ -172,7 +184,8 @@ func (p *progress) tell(q *queue) {
 	q.mu.Unlock()
 	if !over {
 		p.last = now
-		p.report(done)
+		p.most = max(p.most, done) // what a device had done may not count any more
+		p.report(p.most)
 	}
 }
 

@@ -19,6 +19,7 @@ type jobFlags struct {
 	device []string
 	memory byteCount
 	tiles  tileCount
+	verify share
 	trace  string
 	json   bool
 	quiet  bool
@@ -44,6 +45,8 @@ func (f *jobFlags) add(cmd *cobra.Command, hosts bool) {
 	flags.StringSliceVar(&f.device, "device", []string{"auto"}, help)
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
+	flags.Var(&f.verify, "verify", "compute this part of every result again, compare the bits, and set aside a device that is wrong; 5% where only --verify is said")
+	flags.Lookup("verify").NoOptDefVal = "5%"
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
@@ -52,7 +55,7 @@ func (f *jobFlags) add(cmd *cobra.Command, hosts bool) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles)}
+	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify)}
 }
 
 func (f *hostFlags) add(cmd *cobra.Command) {
@@ -139,6 +142,31 @@ func (t *tileCount) String() string {
 }
 
 func (t *tileCount) Type() string { return "auto|N" }
+
+// share is a flag of a part of something; 0 means none.
+type share float64
+
+func (p *share) Set(s string) error {
+	text, percent := strings.CutSuffix(s, "%")
+	x, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if percent {
+		x /= 100
+	}
+	if err != nil || !(x > 0 && x <= 1) {
+		return fmt.Errorf("want a part such as 5%% or 0.05, at most 100%%")
+	}
+	*p = share(x)
+	return nil
+}
+
+func (p *share) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%g%%", 100*float64(*p))
+}
+
+func (p *share) Type() string { return "part" }
 
 // point is a flag of a complex number, written RE,IM.
 type point struct {
