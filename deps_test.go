@@ -33,7 +33,7 @@ var imports = map[string][]string{
 	"internal/output":    {"github.com/dustin/go-humanize"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
-	"bench/*":            {".", "bench/internal/pretend", "device", "dist", "internal/machine", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
+	"bench/*":            {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
 	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
 	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},

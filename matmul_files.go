@@ -140,7 +140,9 @@ func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*R
 		return nil, err
 	}
 	defer end()
+	predictions := predict(p, devices)
 	report, err := e.run(ctx, p, devices, sink, dist.Options{})
+	report.setPrediction(predictions)
 	if err == nil {
 		report.setProduct(p, devices)
 	}

@@ -41,10 +41,10 @@ func (e *Engine) spreadOver(p productJob) ([]device.Device, error) {
 		there := time.Duration(math.MaxInt64)
 		for _, d := range devices {
 			if d.ID() != e.spare.ID() {
-				there = min(there, d.Predict(p))
+				there = min(there, d.Predict(p).Time)
 			}
 		}
-		if e.spare.Predict(p) <= there {
+		if e.spare.Predict(p).Time <= there {
 			return here, nil
 		}
 	}
@@ -179,7 +179,9 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []
 		}
 		return nil
 	})
+	predictions := predict(&p, devices)
 	report, err := e.run(ctx, &p, devices, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
+	report.setPrediction(predictions)
 	if err == nil {
 		report.setProduct(&p, devices)
 	}

@@ -47,9 +47,9 @@ func (d *fakeGPU) Info() device.Info {
 	return info
 }
 
-func (d *fakeGPU) Predict(kernels.Job) time.Duration {
+func (d *fakeGPU) Predict(kernels.Job) device.Prediction {
 	d.asked.Add(1)
-	return d.takes
+	return device.Prediction{Time: d.takes}
 }
 
 func (d *fakeGPU) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {

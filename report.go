@@ -42,6 +42,11 @@ type Report struct {
 	PeakBytes   int64 `json:"peak_bytes"`   // the most allocated on any device since the engine was opened
 	BudgetBytes int64 `json:"budget_bytes"` // of that device
 
+	// PredictedSeconds and PredictedBytes are what a product on devices was predicted to
+	// take, of its Makespan, and to move; 0 where nothing was predicted.
+	PredictedSeconds float64 `json:"predicted_seconds,omitempty"`
+	PredictedBytes   int64   `json:"predicted_bytes,omitempty"`
+
 	Devices []DeviceReport `json:"devices"`
 
 	Retries    int `json:"retries"`    // tiles computed again after a failure
@@ -171,6 +176,28 @@ func (r *Report) setProduct(p productJob, devices []device.Device) {
 	}
 	steps := int(p.Flops() / 2 / float64(bounds.W) / float64(bounds.H))
 	r.BytesBound = int64(float64(size) * tiler.MovedBound(tiler.Product{M: bounds.H, N: bounds.W, K: steps}, float64(most)/float64(size)))
+}
+
+// setPrediction records what p is predicted to take on devices that share it by their
+// speeds.
+func (r *Report) setPrediction(predictions []device.Prediction) {
+	var rate, bytes float64 // products a second
+	for _, p := range predictions {
+		one := 1 / max(p.Time.Seconds(), 1e-9)
+		rate += one
+		bytes += one * float64(p.Bytes)
+	}
+	if rate > 0 {
+		r.PredictedSeconds, r.PredictedBytes = 1/rate, int64(bytes/rate)
+	}
+}
+
+// predict asks devices what p would take.
+func predict(p kernels.Job, devices []device.Device) (all []device.Prediction) {
+	for _, d := range devices {
+		all = append(all, d.Predict(p))
+	}
+	return all
 }
 
 // productReport makes the report of a product that one device computed in one

@@ -22,6 +22,7 @@ type cpuDevice struct {
 	info    Info
 	variant cpu.Variant
 	rates   map[kernels.DType]*rate // of products
+	loaded  map[string]float64      // what the cache had of them
 	peak    atomic.Int64
 }
 
@@ -39,6 +40,7 @@ func newCPUVariant(v cpu.Variant, memory int64) *cpuDevice {
 		rates: map[kernels.DType]*rate{kernels.Float32: {}, kernels.Float64: {}},
 	}
 	d.info.Driver = string(v)
+	d.loaded = loadRates(d.ratesName(), d.measurables())
 	return d
 }
 
@@ -84,7 +86,11 @@ func (d *cpuDevice) Info() Info       { return d.info }
 func (d *cpuDevice) ID() string       { return d.info.ID }
 func (d *cpuDevice) Slots() int       { return cpuSlots }
 func (d *cpuDevice) PeakBytes() int64 { return d.peak.Load() }
-func (d *cpuDevice) Close() error     { return nil }
+
+func (d *cpuDevice) Close() error {
+	storeRates(d.ratesName(), d.loaded, d.measurables())
+	return nil
+}
 
 // notePeak notes what a job takes beside what the caller has in memory.
 func (d *cpuDevice) notePeak(bytes int64) {

@@ -35,20 +35,28 @@ var cpuSteps = []tiler.Grid{{StepX: 96, StepY: 168}, {StepX: 32, StepY: 28}, {St
 // worthSteps is how much more may be moved so that tiles are of those sides.
 const worthSteps = 1.04
 
-func newCPUMatMulStream[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T], compute func(kernels.MatMul[T], *atomic.Bool) bool) (*cpuMatMulStream[T], error) {
-	element := float64(unsafe.Sizeof(job.Alpha))
-	size, elements := tiler.Product{M: job.M, N: job.N, K: job.K}, float64(d.info.Budget)/element
+// planCPU returns the plan for job in d's budget, and the tiles that suit it; or false
+// if the budget is too small.
+func planCPU[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T]) (plan tiler.Blocks, step tiler.Grid, ok bool) {
+	size, elements := tiler.Product{M: job.M, N: job.N, K: job.K}, float64(d.info.Budget)/float64(unsafe.Sizeof(job.Alpha))
 	finest, ok := tiler.PlanBlocks(size, elements, 1, 1)
 	if !ok {
-		return nil, fmt.Errorf("%w: %d bytes are less than a product of %d steps takes: raise --mem", ErrBudget, d.info.Budget, job.K)
+		return plan, step, false
 	}
-	r := &cpuMatMulStream[T]{job: job, compute: compute, sets: 2}
-	for _, r.step = range cpuSteps {
-		if r.plan, ok = tiler.PlanBlocks(size, elements, r.step.StepX, r.step.StepY); ok && r.plan.Moved <= worthSteps*finest.Moved {
+	for _, step = range cpuSteps {
+		if plan, ok = tiler.PlanBlocks(size, elements, step.StepX, step.StepY); ok && plan.Moved <= worthSteps*finest.Moved {
 			break
 		}
 	}
-	d.notePeak(int64(r.plan.Memory(job.K) * element))
+	return plan, step, true
+}
+
+func newCPUMatMulStream[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T], compute func(kernels.MatMul[T], *atomic.Bool) bool) (*cpuMatMulStream[T], error) {
+	plan, step, ok := planCPU(d, job)
+	if !ok {
+		return nil, fmt.Errorf("%w: %d bytes are less than a product of %d steps takes: raise --mem", ErrBudget, d.info.Budget, job.K)
+	}
+	r := &cpuMatMulStream[T]{job: job, compute: compute, plan: plan, step: step, sets: 2}
 	if r.plan.Depth >= job.K {
 		r.sets = 1
 	}

@@ -90,10 +90,10 @@ type Device interface {
 	// buffers. The runner must be closed before the device is.
 	Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error)
 
-	// Predict returns how long all of a matrix product would take on the device,
-	// roughly, or 0 for another job. It rests on what was measured, or else on a
-	// guess.
-	Predict(job kernels.Job) time.Duration
+	// Predict returns what all of a matrix product would take on the device,
+	// roughly, or the zero Prediction for another job. The time rests on what was
+	// measured, or else on a guess.
+	Predict(job kernels.Job) Prediction
 
 	// PeakBytes returns the largest sum of allocations that there has been in
 	// the device's memory since it was opened. For the CPU, that is what products
@@ -102,6 +102,12 @@ type Device interface {
 
 	// Close releases the device. Every runner must have been closed.
 	Close() error
+}
+
+// Prediction is what a job is predicted to take on a device.
+type Prediction struct {
+	Time  time.Duration
+	Bytes int64 // to and from its memory
 }
 
 var (

@@ -42,7 +42,11 @@ func discoverOpenCL(memory int64) ([]candidate, error) {
 			info := openCLInfo(openCLID(p, i), d, memory)
 			candidates = append(candidates, candidate{
 				info: info,
-				open: func() (Device, error) { return newOpenCLDevice(info, d), nil },
+				open: func() (Device, error) {
+					opened := newOpenCLDevice(info, d)
+					opened.loaded = loadRates(opened.ratesName(), opened.measurables())
+					return opened, nil
+				},
 			})
 		}
 	}
@@ -97,6 +101,7 @@ type openCLDevice struct {
 
 	products map[kernels.DType]*speedometer  // of the steps of matrix products
 	matMul   map[kernels.DType]opencl.MatMul // how they are launched: see launch
+	loaded   map[string]float64              // what the cache had of the speeds; nil if it was not asked
 }
 
 func newOpenCLDevice(info Info, d *cl.Device) *openCLDevice {
@@ -168,6 +173,9 @@ func (d *openCLDevice) newRunner(job kernels.Job) (kernels.Runner, error) {
 
 func (d *openCLDevice) Close() error {
 	d.begins.Wait()
+	if d.loaded != nil {
+		storeRates(d.ratesName(), d.loaded, d.measurables())
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.context != nil {

@@ -179,7 +179,7 @@ func (b *matMulBlock[T]) multiply(ctx context.Context, panels *operandPanels, st
 		if params.Depth == 0 {
 			depth = min(depth, cachedSteps)
 		}
-		count := min(max(int(budget/(perPanel*float64(max(depth, 1)))), 1), b.endA-panel)
+		count := min(max(int(budget/(perPanel*float64(max(depth, 1)))), 1), b.endA-panel, b.leftInBuffer(panel))
 		how := keep
 		for first := 0; first == 0 || first < steps; first += depth {
 			last := min(first+depth, steps)
@@ -196,14 +196,36 @@ func (b *matMulBlock[T]) multiply(ctx context.Context, panels *operandPanels, st
 	return nil
 }
 
+// bufferOf returns which of the buffers of C has the rows of panel of A, and the row of
+// the block with which it begins. Where there are several, panel 0 begins with the block.
+func (b *matMulBlock[T]) bufferOf(panel int) (buffer, firstRow int) {
+	each := b.slot.size.rowsEach
+	if len(b.slot.c) == 1 {
+		return 0, 0
+	}
+	buffer = panel * b.r.params.Rows / each
+	return buffer, buffer * each
+}
+
+// leftInBuffer returns how many panels of A from panel on have their rows of C in the
+// same buffer.
+func (b *matMulBlock[T]) leftInBuffer(panel int) int {
+	if len(b.slot.c) == 1 {
+		return b.endA - panel
+	}
+	_, first := b.bufferOf(panel)
+	return (first+b.slot.size.rowsEach)/b.r.params.Rows - panel
+}
+
 // enqueue has the kernel do the steps first … last−1 of count panels of A, from
 // panel on, with all panels of B, and waits.
 func (b *matMulBlock[T]) enqueue(ctx context.Context, panels *operandPanels, panel, count, first, last, keep int) error {
 	params, slot, alongB := b.r.params, b.slot, b.endB-b.panelB
 	top, left := b.part.Y-b.originY, b.part.X-b.originX
+	buffer, firstRow := b.bufferOf(panel)
 	err := slot.multiply.SetArgs(panels.a, panels.b, uint32(slot.size.depth), uint32(first), uint32(last),
 		uint32(count), uint32(alongB), uint32(panel), uint32(b.panelB),
-		slot.c, uint32(b.part.W), uint32(top), uint32(left), uint32(top+b.part.H), uint32(left+b.part.W),
+		slot.c[buffer], uint32(b.part.W), uint32(top+firstRow), uint32(left), uint32(top+b.part.H), uint32(left+b.part.W),
 		real(params.T, float64(b.r.job.Beta)), int32(keep))
 	if err != nil {
 		return err
@@ -255,9 +277,13 @@ func (b *matMulBlock[T]) moveC(ctx context.Context, put, get func(stage []T, y, 
 	slot, element := b.slot, int64(unsafe.Sizeof(b.r.job.Alpha))
 	staging := slot.staging
 	height := max(slot.size.stage/b.part.W, 1)
-	for y := 0; y < b.part.H; y += height {
-		h := min(height, b.part.H-y)
-		at, size := int64(y)*int64(b.part.W)*element, int64(h)*int64(b.part.W)*element
+	for y, h := 0, 0; y < b.part.H; y += h {
+		buffer, firstRow := b.bufferOf(y / b.r.params.Rows)
+		h = min(height, b.part.H-y)
+		if len(slot.c) > 1 {
+			h = min(h, firstRow+slot.size.rowsEach-y)
+		}
+		at, size := int64(y-firstRow)*int64(b.part.W)*element, int64(h)*int64(b.part.W)*element
 		if err := staging.drain(ctx); err != nil {
 			return err
 		}
@@ -265,13 +291,13 @@ func (b *matMulBlock[T]) moveC(ctx context.Context, put, get func(stage []T, y, 
 		b.out.Advance()
 		if put != nil {
 			put(stage, y, h)
-			if err := wait(ctx)(staging.queue.EnqueueWriteBuffer(slot.c, at, staging.host, 0, size)); err != nil {
+			if err := wait(ctx)(staging.queue.EnqueueWriteBuffer(slot.c[buffer], at, staging.host, 0, size)); err != nil {
 				return err
 			}
 			b.out.BytesIn += size
 			continue
 		}
-		if err := wait(ctx)(staging.queue.EnqueueReadBuffer(slot.c, at, staging.host, 0, size)); err != nil {
+		if err := wait(ctx)(staging.queue.EnqueueReadBuffer(slot.c[buffer], at, staging.host, 0, size)); err != nil {
 			return err
 		}
 		get(stage, y, h)

@@ -17,8 +17,10 @@ type matMulSize struct {
 	sets       int // of panels, of a slot; or one of all slots, if resident
 	depth      int // steps that panels hold: all of them, if resident
 	rows, cols int // of the block of C that a slot holds: whole panels
+	rowsEach   int // of a buffer: several hold a block that is larger than one may be
 	stage      int // elements of one half of a slot's staging memory
 	bytes      int64
+	moved      float64 // elements, if not resident
 }
 
 // What a slot takes where there is plenty of memory: a block of C so large that
@@ -60,7 +62,10 @@ func (r *openCLMatMul[T]) size(bytes int64) (matMulSize, error) {
 		return s, nil
 	}
 	least := matMulSize{slots: 1, sets: 2, depth: 1, rows: r.params.Rows, cols: r.params.Cols, stage: max(r.params.Rows, r.params.Cols)}
-	r.measure(&least)
+	if !r.measure(&least) {
+		return matMulSize{}, fmt.Errorf("%w: a buffer may have %d bytes here, and this product takes larger ones: use another device",
+			ErrBudget, r.device.info.MaxAlloc)
+	}
 	return matMulSize{}, fmt.Errorf("%w: %d bytes are left, and this product takes %d: raise --mem", ErrBudget, max(bytes, 0), least.bytes)
 }
 
@@ -73,25 +78,26 @@ func (r *openCLMatMul[T]) residentSize(bytes int64) (matMulSize, bool) {
 	}
 	panels := max(whole.M, whole.N) * whole.K
 	s.stage = max(min(r.stage(bytes), panels), s.leastStage(r.params))
-	return s, r.measure(&s) && s.bytes <= bytes
+	return s, r.measure(&s) && s.rowsEach >= s.rows && s.bytes <= bytes
 }
 
 // streamSize returns the size with which panels stream through the device.
 func (r *openCLMatMul[T]) streamSize(bytes int64) (s matMulSize, ok bool) {
-	element := int64(r.params.T.Size())
-	whole := r.whole()
-	for stage := r.stage(bytes); ; stage = s.leastStage(r.params) {
-		elements := min(bytes/element-stageParts*int64(stage), r.device.info.MaxAlloc/element)
-		plan, found := tiler.PlanBlocks(whole, float64(elements), r.params.Cols, r.params.Rows)
+	whole, stage := r.whole(), r.stage(bytes)
+	// All that is left, or less where a row of the block needs more staging memory, or
+	// panels are larger than a buffer may be.
+	for elements := float64(bytes/int64(r.params.T.Size()) - stageParts*int64(stage)); ; elements *= 0.9 {
+		plan, found := tiler.PlanBlocks(whole, elements, r.params.Cols, r.params.Rows)
 		if !found {
 			return s, false
 		}
-		s = matMulSize{slots: 1, sets: 2, depth: plan.Depth, rows: plan.Rows, cols: plan.Cols, stage: stage}
+		s = matMulSize{slots: 1, sets: 2, depth: plan.Depth, rows: plan.Rows, cols: plan.Cols, moved: plan.Moved}
+		s.stage = max(stage, s.leastStage(r.params))
 		if plan.Depth >= whole.K {
 			s.sets = 1
 		}
-		if s.stage >= s.leastStage(r.params) {
-			return s, r.measure(&s) && s.bytes <= bytes
+		if r.measure(&s) && s.bytes <= bytes {
+			return s, true
 		}
 	}
 }
@@ -105,7 +111,7 @@ func (r *openCLMatMul[T]) whole() tiler.Product {
 
 // stage returns how many elements a half of the staging memory has in so much memory.
 func (r *openCLMatMul[T]) stage(bytes int64) int {
-	return int(min(mostStage, max(bytes, 0)/stageShare) / int64(r.params.T.Size()))
+	return int(min(mostStage, max(bytes, 0)/stageShare, r.device.info.MaxAlloc/2) / int64(r.params.T.Size()))
 }
 
 // leastStage returns the elements that a half of the staging memory must have:
@@ -122,9 +128,11 @@ func (r *openCLMatMul[T]) measure(s *matMulSize) bool {
 		rows, cols = r.whole().M, r.whole().N
 	}
 	element, block := int64(r.params.T.Size()), int64(s.rows)*int64(s.cols)
+	inBuffer := int(min(r.device.info.MaxAlloc/element/int64(s.cols), int64(s.rows)))
+	s.rowsEach = max(inBuffer/r.params.Rows, 1) * r.params.Rows
 	panels := int64(s.sets) * int64(rows+cols) * int64(s.depth)
 	s.bytes = element * (panels + int64(s.slots)*(block+stageParts*int64(s.stage)))
-	return element*max(int64(max(rows, cols))*int64(s.depth), block, 2*int64(s.stage)) <= r.device.info.MaxAlloc
+	return element*max(int64(max(rows, cols))*int64(s.depth), int64(s.rowsEach)*int64(s.cols), 2*int64(s.stage)) <= r.device.info.MaxAlloc
 }
 
 // wholePanels returns n rounded up to whole panels.
@@ -150,7 +158,7 @@ type matMulSlot struct {
 	loading  sync.WaitGroup // of panels into staging, by another goroutine
 	queue    *cl.Queue
 	multiply *cl.Kernel
-	c        *cl.Buffer // rows×cols of the result
+	c        []*cl.Buffer // rows×cols of the result, each with rowsEach of them
 }
 
 func (r *openCLMatMul[T]) fill(m *openCLMemory[*matMulSlot], bytes int64) error {
@@ -219,8 +227,15 @@ func (r *openCLMatMul[T]) newSlot(c *openCLContext, size matMulSize, shared *ope
 	if s.multiply, err = c.kernel(r.params.Multiply()); err != nil {
 		return s, err
 	}
-	s.c, err = c.CreateBuffer(cl.MEM_READ_WRITE, int64(size.rows)*int64(size.cols)*int64(r.params.T.Size()))
-	return s, err
+	for row := 0; row < size.rows; row += size.rowsEach {
+		rows := min(size.rowsEach, size.rows-row)
+		buffer, err := c.CreateBuffer(cl.MEM_READ_WRITE, int64(rows)*int64(size.cols)*int64(r.params.T.Size()))
+		if err != nil {
+			return s, err
+		}
+		s.c = append(s.c, buffer)
+	}
+	return s, nil
 }
 
 // newStaging returns staging memory, which is to be released on an error too.
@@ -259,7 +274,9 @@ func (s *matMulSlot) finish() {
 }
 
 func (s *matMulSlot) release() {
-	s.c.Release()
+	for _, b := range s.c {
+		b.Release()
+	}
 	s.multiply.Release()
 	s.queue.Release()
 	if s.staging != nil {

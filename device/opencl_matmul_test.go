@@ -143,9 +143,10 @@ func testOpenCLMatMul[T float32 | float64](t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := openOpenCL(t, 0)
 			d.setLaunch(params)
-			plenty := d.ledger.Budget()
+			plenty, longest := d.ledger.Budget(), d.info.MaxAlloc
 			for i := range 60 {
 				d.ledger.SetBudget(plenty)
+				d.info.MaxAlloc = longest
 				p := randomProduct[T](rng, sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))], sides[rng.IntN(len(sides))])
 				if i < 3 { // few, for the plain product is slow
 					long := [3]int{129, 70, 33}
@@ -155,6 +156,10 @@ func testOpenCLMatMul[T float32 | float64](t *testing.T) {
 				if rng.IntN(2) == 0 {
 					// Not enough for the whole operands.
 					d.ledger.SetBudget(int64(rng.IntN(400_000)) + 300_000)
+					if rng.IntN(2) == 0 {
+						// Nor buffers for a block.
+						d.info.MaxAlloc = int64(rng.IntN(100_000)) + 80_000
+					}
 				}
 				got, err := runTiles(t.Context(), d, p, 1+rng.IntN(5))
 				if err != nil {
@@ -207,6 +212,37 @@ func TestOpenCLMatMulMemory(t *testing.T) {
 		r.Close()
 	}
 	t.Error("it never had too little")
+}
+
+// TestOpenCLMatMulBuffers has a block of C that is larger than a buffer may be.
+func TestOpenCLMatMulBuffers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	for name, params := range forms(kernels.Float32) {
+		t.Run(name, func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			d.setLaunch(params)
+			p := randomProduct[float32](rng, 517, 300, 60)
+			p.Alpha, p.Beta = 1, 0.5
+			d.info.MaxAlloc = 200_000
+			r, err := newOpenCLMatMul(d, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slot := <-r.state.now.slots
+			if len(slot.c) < 3 || slot.size.resident {
+				t.Errorf("%d buffers hold a block of %d×%d", len(slot.c), slot.size.rows, slot.size.cols)
+			}
+			r.state.now.slots <- slot
+			r.Close()
+			got, err := runTiles(t.Context(), d, p, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !sameNumbers(got, plainProduct(p)) {
+				t.Error("the result differs")
+			}
+		})
+	}
 }
 
 // TestOpenCLMatMulOutOfMemory has the driver run out of memory here and there, and

@@ -24,6 +24,7 @@ const (
 	guessedLanes64    = 2    // and in float64
 	transferBytes     = 8e9  // a second, to and from a device
 	transferBeginning = 300 * time.Microsecond
+	fileBytes         = 1e9 // a second, from and to files
 
 	// openCLBeginning is for the first product alone: a context, and the compilation
 	// of the kernels, which takes PoCL 3.1 as long while its cache is cold.
@@ -43,28 +44,59 @@ func (r *rate) record(flops float64, took time.Duration) {
 		return
 	}
 	now := flops / took.Seconds()
-	if before := math.Float64frombits(r.bits.Load()); before > 0 {
+	if before, measured := r.now(); measured {
 		now = (before + now) / 2
 	}
-	r.bits.Store(math.Float64bits(now))
+	r.set(now)
 }
 
-func (d *cpuDevice) Predict(job kernels.Job) time.Duration {
+// now returns the rate, and whether there is one.
+func (r *rate) now() (perSecond float64, measured bool) {
+	perSecond = math.Float64frombits(r.bits.Load())
+	return perSecond, perSecond > 0
+}
+
+// set makes perSecond the rate that was seen.
+func (r *rate) set(perSecond float64) { r.bits.Store(math.Float64bits(perSecond)) }
+
+func (d *cpuDevice) Predict(job kernels.Job) Prediction {
 	p, ok := job.(product)
 	if !ok {
-		return 0
+		return Prediction{}
 	}
-	perSecond := math.Float64frombits(d.rates[job.DType()].bits.Load())
-	if perSecond == 0 {
+	perSecond, measured := d.rates[job.DType()].now()
+	if !measured {
 		perSecond = guessedCPUFlops * float64(d.info.Units) * 8 / float64(job.DType().Size())
 	}
-	return seconds(p.Flops() / perSecond)
+	computing := seconds(p.Flops() / perSecond)
+	bytes := d.streamed(job)
+	// Panels are read while others are multiplied.
+	return Prediction{max(computing, seconds(float64(bytes)/fileBytes)), bytes}
 }
 
-func (d *openCLDevice) Predict(job kernels.Job) time.Duration {
+// streamed returns the bytes that are moved for job if its operands are not in memory.
+func (d *cpuDevice) streamed(job kernels.Job) int64 {
+	switch p := job.(type) {
+	case *kernels.MatMul[float32]:
+		return cpuStreamed(d, p)
+	case *kernels.MatMul[float64]:
+		return cpuStreamed(d, p)
+	}
+	return 0
+}
+
+func cpuStreamed[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T]) int64 {
+	if !job.Streams() {
+		return 0
+	}
+	plan, _, _ := planCPU(d, job) // or nothing, and Begin says so
+	return int64(plan.Moved * float64(job.DType().Size()))
+}
+
+func (d *openCLDevice) Predict(job kernels.Job) Prediction {
 	p, ok := job.(product)
 	if !ok {
-		return 0
+		return Prediction{}
 	}
 	perSecond, measured := d.products[job.DType()].now()
 	if !measured && d.info.Kind != CPU {
@@ -82,7 +114,38 @@ func (d *openCLDevice) Predict(job kernels.Job) time.Duration {
 	if !d.opened.Load() {
 		beginning += openCLBeginning
 	}
-	return beginning + seconds(float64(p.Moved())/transferBytes) + seconds(p.Flops()/2/perSecond)
+	computing := seconds(p.Flops() / 2 / perSecond)
+	bytes, streams := d.moved(job, p.Moved())
+	moving := seconds(float64(bytes) / transferBytes)
+	if streams {
+		// Panels are moved while others are multiplied.
+		return Prediction{beginning + max(computing, moving), bytes}
+	}
+	return Prediction{beginning + computing + moving, bytes}
+}
+
+// moved returns the bytes that are moved for job, which are once if whole operands stay
+// on the device, and whether they stream through it instead.
+func (d *openCLDevice) moved(job kernels.Job, once int64) (bytes int64, streams bool) {
+	switch p := job.(type) {
+	case *kernels.MatMul[float32]:
+		return openCLMoved(d, p, once)
+	case *kernels.MatMul[float64]:
+		return openCLMoved(d, p, once)
+	}
+	return once, false
+}
+
+func openCLMoved[T float32 | float64](d *openCLDevice, job *kernels.MatMul[T], once int64) (bytes int64, streams bool) {
+	r := newMatMulRunner(d, job, d.launch(job.DType()))
+	if r.steps == 0 || r.params.Check() != nil {
+		return once, false
+	}
+	size, err := r.size(r.share(d.ledger.Budget() - d.ledger.Used()))
+	if err != nil || size.resident {
+		return once, false
+	}
+	return int64(size.moved * float64(job.DType().Size())), true
 }
 
 func seconds(s float64) time.Duration {

@@ -94,6 +94,13 @@ func (s *speedometer) now() (rate float64, measured bool) {
 	return s.rate, s.measured
 }
 
+// set makes rate the one that was measured.
+func (s *speedometer) set(rate float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rate, s.measured = rate, true
+}
+
 // stepsPerLaunch returns the steps that take launchTime.
 func (s *speedometer) stepsPerLaunch() float64 {
 	s.mu.Lock()
