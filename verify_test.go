@@ -41,14 +41,18 @@ func flipBit(rng *rand.Rand, job kernels.Job, r *kernels.Result) {
 	}
 }
 
-// liar is a device that flips a bit in each of its tiles, from the third on.
+// liar is a device that flips a bit in each of its tiles.
 type liar struct {
 	device.Device
-	id string
+	id   string
+	lied chan struct{} // closed when it has, for the first time
 
-	mu    sync.Mutex
-	rng   *rand.Rand
-	tiles int
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func newLiar(t *testing.T, d device.Device, id string) *liar {
+	return &liar{Device: d, id: id, lied: make(chan struct{}), rng: seeded(t)}
 }
 
 func (d *liar) ID() string        { return d.id }
@@ -70,17 +74,46 @@ func (r lyingRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Resul
 	err := r.Runner.Run(ctx, t, out)
 	r.d.mu.Lock()
 	defer r.d.mu.Unlock()
-	if r.d.tiles++; r.d.tiles > 2 && err == nil {
+	if err == nil {
 		flipBit(r.d.rng, r.job, out)
+		select {
+		case <-r.d.lied:
+		default:
+			close(r.d.lied)
+		}
 	}
 	return err
 }
 
-// verifying returns an engine of an honest CPU that verifies, with tiles so many that
-// everybody gets some.
+// patient is an honest device that lets another begin.
+type patient struct {
+	device.Device
+	until <-chan struct{}
+}
+
+func (d patient) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
+	runner, err := d.Device.Begin(ctx, job)
+	return patientRunner{runner, d.until}, err
+}
+
+type patientRunner struct {
+	kernels.Runner
+	until <-chan struct{}
+}
+
+func (r patientRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
+	select {
+	case <-r.until:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return r.Runner.Run(ctx, t, out)
+}
+
+// verifying returns an engine that looks at all of every result, in many tiles.
 func verifying(t *testing.T, config Config) *Engine {
 	t.Helper()
-	config.Verify, config.Tiles = 0.5, 40
+	config.Verify, config.Tiles = 1, 40
 	eng, err := Open(t.Context(), &config)
 	if err != nil {
 		t.Fatal(err)
@@ -174,12 +207,13 @@ func namesLiar(t *testing.T, id string) func(*Report) {
 // TestVerifyFindsDevice has a device of this machine lie.
 func TestVerifyFindsDevice(t *testing.T) {
 	for range 5 {
-		eng := verifying(t, Config{Devices: []string{"cpu"}})
-		eng.config.Devices = []string{"cpu", "gpu0"}
-		eng.devices = append(eng.devices, &liar{Device: eng.spare, id: "gpu0", rng: seeded(t)})
-		verifyJobs(t, eng, namesLiar(t, "gpu0"))
-		eng.devices[1].(*liar).tiles = 0
-		verifyProducts(t, eng, namesLiar(t, "gpu0"))
+		for _, verify := range []func(*testing.T, *Engine, func(*Report)){verifyJobs, verifyProducts} {
+			eng := verifying(t, Config{Devices: []string{"cpu"}})
+			d := newLiar(t, eng.spare, "gpu0")
+			eng.config.Devices = []string{"cpu", "gpu0"}
+			eng.devices = []device.Device{patient{eng.devices[0], d.lied}, d}
+			verify(t, eng, namesLiar(t, "gpu0"))
+		}
 	}
 }
 
@@ -190,7 +224,7 @@ func TestVerifyFindsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cpu.Close()
-	d := &liar{Device: cpu, id: "cpu", rng: seeded(t)}
+	d := newLiar(t, cpu, "cpu")
 	host := dist.NewHost("liar", []dist.Device{d}, []dist.DeviceInfo{{ID: "cpu", Kind: "cpu", F32: "exact", F64: "exact"}}, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -202,6 +236,7 @@ func TestVerifyFindsHost(t *testing.T) {
 	defer serving.Wait()
 	defer stop()
 	eng := verifying(t, Config{Devices: []string{"cpu"}, Hosts: []string{l.Addr().String()}})
+	eng.devices = []device.Device{patient{eng.devices[0], d.lied}}
 	verifyJobs(t, eng, namesLiar(t, l.Addr().String()+"/cpu"))
 }
 
