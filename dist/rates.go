@@ -114,7 +114,7 @@ func (p *puller) grain() time.Duration {
 // from a pool of work that pullers of the given rates, added up, share.
 func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int) {
 	if p.device.reads() {
-		return q.wantToRead(p, pool, rates), math.MaxInt
+		return q.wantToRead(p, pool, rates, time.Now()), math.MaxInt
 	}
 	r := p.rate.perSecond()
 	if r == 0 {
@@ -125,13 +125,20 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	return max(seconds, grain) * r, q.maxArea
 }
 
-// readingGrain is the part of the largest tile of a device that reads operands which
-// is worth a tile: it reads 4 times as much for each element.
-const readingGrain = 1. / 16
+const (
+	// readingGrain is the part of the largest tile of a device that reads operands
+	// which is worth a tile: it reads 4 times as much for each element.
+	readingGrain = 1. / 16
+
+	// readingProbe is the part of the job that the first tiles of all such devices take
+	// together.
+	readingProbe = 1. / 8
+)
 
 // wantToRead is want for a device that reads operands, and the more of them the smaller
-// its tiles are. Only for balance are they smaller than the largest.
-func (q *queue) wantToRead(p *puller, pool, rates float64) float64 {
+// its tiles are. Its costs are known, so that it takes, in one tile if there is room,
+// what it does until all are done if they keep to their rates.
+func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float64 {
 	if q.slotsInUse() == 1 && !q.joinable {
 		return math.Inf(1)
 	}
@@ -139,9 +146,16 @@ func (q *queue) wantToRead(p *puller, pool, rates float64) float64 {
 	least := readingGrain * float64(g.MaxW) * float64(g.MaxH) * q.total / float64(q.job.Bounds().Area())
 	r := p.rate.perSecond()
 	if r == 0 {
-		return max(least, pool/float64(probeShare*q.slotsInUse()))
+		return max(least, pool*readingProbe/float64(q.slotsInUse()))
 	}
-	return max(least, r*min(pool/(factor*rates), growth*p.rate.busy), r*p.grain().Seconds())
+	for _, l := range q.live {
+		part := 1.
+		if l.rated {
+			part = min(l.left(now)/max(l.predicted.Seconds(), 1e-9), 1)
+		}
+		pool += part * l.cost
+	}
+	return max(least, r*pool/rates, r*p.grain().Seconds())
 }
 
 // slotsInUse counts the pullers that there are and will be.
