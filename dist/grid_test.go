@@ -1,0 +1,91 @@
+package dist
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// griddedDevice is a device that wants its tiles on a grid.
+type griddedDevice struct {
+	fakeDevice
+	grid tiler.Grid
+}
+
+func (d *griddedDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
+	r, err := d.fakeDevice.Begin(ctx, job)
+	return griddedRunner{r, d.grid}, err
+}
+
+type griddedRunner struct {
+	kernels.Runner
+	grid tiler.Grid
+}
+
+func (r griddedRunner) Grid() tiler.Grid { return r.grid }
+
+// runGridded runs job on devices of these rates and checks that all tiles are on the
+// grid.
+func runGridded(t *testing.T, job fakeJob, grid tiler.Grid, slots int, rates ...float64) *Report {
+	t.Helper()
+	sink := newCheckSink(job)
+	var devices []Device
+	for i, rate := range rates {
+		devices = append(devices, &griddedDevice{fakeDevice{id: string(rune('a' + i)), slots: slots, rate: rate}, grid})
+	}
+	report, err := Run(t.Context(), job, devices, sink, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink.check(t, true)
+	checkReport(t, report, true)
+	for _, s := range report.Spans {
+		if s.Tile.X%grid.StepX != 0 || s.Tile.Y%grid.StepY != 0 || grid.MaxW > 0 && (s.Tile.W > grid.MaxW || s.Tile.H > grid.MaxH) {
+			t.Errorf("tile %v is not of the grid %+v", s.Tile, grid)
+		}
+	}
+	return report
+}
+
+// TestGridAlone has one device get the largest tiles from the first on, one at a time.
+func TestGridAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runGridded(t, fakeJob{1000, 700}, tiler.Grid{StepX: 10, StepY: 5, MaxW: 250, MaxH: 350}, 2, 1e4)
+		if r.Devices[0].Tiles != 8 || r.Devices[0].Slots != 1 {
+			t.Errorf("%d tiles in %d slots", r.Devices[0].Tiles, r.Devices[0].Slots)
+		}
+	})
+}
+
+// TestGridShared has several devices share what they read: all finish together, and in
+// few tiles.
+func TestGridShared(t *testing.T) {
+	for _, c := range []struct {
+		rates []float64
+		most  int // tiles
+	}{{[]float64{1e4, 1e4}, 18}, {[]float64{1e4, 4e4}, 24}, {[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 56}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := runGridded(t, fakeJob{1000, 1000}, tiler.Grid{StepX: 10, StepY: 10, MaxW: 300, MaxH: 300}, 2, c.rates...)
+			tiles := 0
+			for _, d := range r.Devices {
+				tiles += d.Tiles
+			}
+			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.06 || tiles > c.most {
+				t.Errorf("rates %v: makespan ÷ ideal is %.3f, in %d tiles", c.rates, ratio, tiles)
+			}
+		})
+	}
+}
+
+// TestGridWithoutRoom has a grid that only says where tiles are to end.
+func TestGridWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := runGridded(t, fakeJob{1000, 1000}, tiler.Grid{StepX: 16, StepY: 8}, 2, 1e5, 1e5)
+		if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); r.Devices[0].Slots != 2 || ratio > 1.1 {
+			t.Errorf("%d slots, makespan ÷ ideal is %.3f", r.Devices[0].Slots, ratio)
+		}
+	})
+}
