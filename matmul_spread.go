@@ -131,7 +131,9 @@ func spread[T float32 | float64](ctx context.Context, e *Engine, devices []devic
 	case err != nil:
 		return nil, err
 	}
+	predictions := predict(&p, devices)
 	report, err := spreadTiles(ctx, e, devices, p, before)
+	report.setPrediction(predictions)
 	report.Seconds = time.Since(start).Seconds()
 	switch {
 	case err == nil || !e.leavesChoice():
@@ -179,9 +181,7 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []
 		}
 		return nil
 	})
-	predictions := predict(&p, devices)
 	report, err := e.run(ctx, &p, devices, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
-	report.setPrediction(predictions)
 	if err == nil {
 		report.setProduct(&p, devices)
 	}

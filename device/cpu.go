@@ -20,6 +20,7 @@ const defaultShare = 0.8
 // cpuDevice computes on all cores that GOMAXPROCS allows.
 type cpuDevice struct {
 	info    Info
+	capped  bool // the budget was chosen, and not left to us
 	variant cpu.Variant
 	rates   map[kernels.DType]*rate // of products
 	loaded  map[string]float64      // what the cache had of them
@@ -36,7 +37,7 @@ func newCPU(memory int64) (Multiplier, error) {
 
 func newCPUVariant(v cpu.Variant, memory int64) *cpuDevice {
 	d := &cpuDevice{
-		variant: v, info: newCPUInfo(memory),
+		variant: v, info: newCPUInfo(memory), capped: memory > 0,
 		rates: map[kernels.DType]*rate{kernels.Float32: {}, kernels.Float64: {}},
 	}
 	d.info.Driver = string(v)
@@ -66,6 +67,15 @@ func TotalMemory() int64 {
 		return int64(min(m.Total, math.MaxInt64))
 	}
 	return math.MaxInt64
+}
+
+// budget returns the bytes that a job may take: what was chosen, or else no more than
+// a share of what other programs leave.
+func (d *cpuDevice) budget() int64 {
+	if m, err := mem.VirtualMemory(); err == nil && !d.capped && m.Available > 0 {
+		return min(d.info.Budget, int64(defaultShare*float64(m.Available)))
+	}
+	return d.info.Budget
 }
 
 // budget returns the lesser of limit, if it is positive, and the default share

@@ -38,7 +38,7 @@ const worthSteps = 1.04
 // planCPU returns the plan for job in d's budget, and the tiles that suit it; or false
 // if the budget is too small.
 func planCPU[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T]) (plan tiler.Blocks, step tiler.Grid, ok bool) {
-	size, elements := tiler.Product{M: job.M, N: job.N, K: job.K}, float64(d.info.Budget)/float64(unsafe.Sizeof(job.Alpha))
+	size, elements := tiler.Product{M: job.M, N: job.N, K: job.K}, float64(d.budget())/float64(unsafe.Sizeof(job.Alpha))
 	finest, ok := tiler.PlanBlocks(size, elements, 1, 1)
 	if !ok {
 		return plan, step, false
