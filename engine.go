@@ -58,7 +58,8 @@ type Config struct {
 	Wait time.Duration
 
 	// Memory caps the bytes that are allocated on each device that has memory
-	// of its own. The default, and the upper limit, is 80 % of that memory.
+	// of its own. The default, and the upper limit, is 80 % of that memory. It also
+	// bounds the bands of MandelbrotBands.
 	Memory int64
 
 	// Verify is the part of each result of a device that is computed again by the
@@ -73,8 +74,9 @@ type Config struct {
 	// CPU of this process computes are jobs then, too.
 	Verify float64
 
-	// Tiles is the fixed number of equal tiles to cut every job into. 0 lets
-	// the queue cut by cost and measured rates, which is faster.
+	// Tiles is the fixed number of equal tiles to cut every job into; a band of an
+	// image gets its part of them. 0 lets the queue cut by cost and measured rates,
+	// which is faster.
 	Tiles int
 
 	// Progress, if not nil, is called with the done part of the job, from 0 to
@@ -316,8 +318,12 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	for i, d := range devices {
 		pullers[i] = d
 	}
-	opts.Tiles = e.config.Tiles
-	opts.Progress = e.config.Progress
+	if opts.Tiles == 0 {
+		opts.Tiles = e.config.Tiles
+	}
+	if opts.Progress == nil {
+		opts.Progress = e.config.Progress
+	}
 	infos := make([]Device, len(devices))
 	for i, d := range devices {
 		infos[i] = d.Info()

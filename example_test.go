@@ -80,3 +80,32 @@ func ExampleEngine_Report() {
 	}
 	// Output: cpu: 8 tiles, 100 % of the work
 }
+
+// An image that need not fit into memory, a band of rows at a time: here the pixels that
+// never escape are counted.
+func ExampleEngine_MandelbrotBands() {
+	ctx := context.Background()
+	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: []string{"cpu"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer eng.Close()
+
+	view := gpurun.View{Center: -0.5, Span: 4, Width: 4000, Height: 3000, CountsOnly: true}
+	inside, rows := 0, 0
+	err = eng.MandelbrotBands(ctx, view, func(band *gpurun.Field) error {
+		for _, n := range band.Counts {
+			if n == 0 {
+				inside++
+			}
+		}
+		rows = band.Y + band.Rows
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pixel := view.Span / float64(view.Width)
+	fmt.Printf("%d rows; the set's area is about %.2f\n", rows, float64(inside)*pixel*pixel)
+	// Output: 3000 rows; the set's area is about 1.51
+}

@@ -2,7 +2,6 @@ package gpurun
 
 import (
 	"image"
-	"image/color"
 	"math"
 	"runtime"
 	"sync"
@@ -11,12 +10,17 @@ import (
 	"github.com/gpurun/gpurun/tiler"
 )
 
-// Field is a computed image: for every pixel when it escaped, and how far out
-// it then was. The pixel in column i of row j, counted from the top left, has
-// the index j·Width + i.
+// Field is a computed image, or a band of one: for every pixel when it escaped, and
+// how far out it then was. The pixel in column i of the field's row j, both counted from
+// its top left, has the index j·View.Width + i.
 type Field struct {
-	// View is what was computed, with defaults filled in and Precision resolved.
+	// View is what was computed, with defaults filled in and Precision resolved. For
+	// a band it is the View of the whole image.
 	View View
+
+	// Y and Rows say which rows of the image these are: the Rows ones from row Y on.
+	// They are 0 and View.Height but for a band.
+	Y, Rows int
 
 	// Counts holds the step at which each pixel escaped, 1 to View.MaxIter, and
 	// 0 where it never did.
@@ -28,19 +32,33 @@ type Field struct {
 
 	job   *kernels.Mandelbrot
 	logR2 float64 // ln R²
+	place palettePlace
 }
 
-// newField returns a Field whose planes are still to be filled in.
-func newField(v View, job *kernels.Mandelbrot) *Field {
+// newField returns a Field of so many rows of v, whose planes are still to be filled in.
+func newField(v View, rows int) *Field {
 	f := &Field{
-		View: v, Counts: make([]uint32, v.Width*v.Height),
-		job: job, logR2: 2 * math.Log(v.EscapeRadius),
+		View: v, Rows: rows, Counts: make([]uint32, v.Width*rows),
+		logR2: 2 * math.Log(v.EscapeRadius), place: newPalettePlace(v.EscapeRadius),
 	}
 	f.View.Precision = v.Resolve()
-	if job.Magnitudes {
-		f.Magnitudes = make([]float32, v.Width*v.Height)
+	if !v.CountsOnly {
+		f.Magnitudes = make([]float32, v.Width*rows)
 	}
 	return f
+}
+
+// band returns a Field of the rows that job computes, from row y on, in the memory of f,
+// which has at least as many.
+func (f *Field) band(job *kernels.Mandelbrot, y int) *Field {
+	b := *f
+	b.job, b.Y, b.Rows = job, y, len(job.CY)
+	n := b.View.Width * b.Rows
+	b.Counts = b.Counts[:n]
+	if b.Magnitudes != nil {
+		b.Magnitudes = b.Magnitudes[:n]
+	}
+	return &b
 }
 
 // put pastes the result of a tile into the field.
@@ -73,32 +91,42 @@ func (f *Field) Smooth(i int) float64 {
 	return max(mu, 0)
 }
 
-// Image returns the field in the colours of p, using all cores.
+// Image returns the field in the colours of p, using all cores. Its bounds are where the
+// field is in the whole image, from row Y on.
 func (f *Field) Image(p *Palette) *image.RGBA {
-	w, h := f.View.Width, f.View.Height
-	img := image.NewRGBA(image.Rect(0, 0, w, h))
-	eachRow(h, func(j int) {
+	w := f.View.Width
+	img := image.NewRGBA(image.Rect(0, f.Y, w, f.Y+f.Rows))
+	eachRow(f.Rows, func(j int) {
+		row := img.Pix[j*img.Stride:][:4*w]
 		for i := range w {
 			c := f.color(p, j*w+i)
-			at := j*img.Stride + 4*i
-			img.Pix[at], img.Pix[at+1], img.Pix[at+2], img.Pix[at+3] = c.R, c.G, c.B, c.A
+			row[4*i], row[4*i+1], row[4*i+2], row[4*i+3] = c.R, c.G, c.B, c.A
 		}
 	})
 	return img
 }
 
-func (f *Field) color(p *Palette, i int) color.RGBA {
-	if f.Counts[i] == 0 {
-		return p.Inside()
-	}
-	return p.Color(f.Smooth(i))
+// RGB puts the colours of p, which Image has too, into a slice: three bytes a pixel, for the
+// rows from … to−1 of the field, counted from its top, using all cores. It
+// panics if into is shorter than that or the field does not have those rows.
+func (f *Field) RGB(into []byte, p *Palette, from, to int) {
+	w := f.View.Width
+	into = into[:3*w*(to-from)]
+	_ = f.Counts[w*from : w*to]
+	eachRow(to-from, func(j int) {
+		row, first := into[3*w*j:][:3*w], (from+j)*w
+		for i := range w {
+			c := f.color(p, first+i)
+			row[3*i], row[3*i+1], row[3*i+2] = c.R, c.G, c.B
+		}
+	})
 }
 
 // iterations returns the steps that the definition of the image takes: n for a
 // pixel that escapes at step n, 0 for one that the interior test settles, and
 // MaxIter for any other.
 func (f *Field) iterations() int64 {
-	w, h := f.View.Width, f.View.Height
+	w, h := f.View.Width, f.Rows
 	sums := make([]int64, h)
 	eachRow(h, func(j int) {
 		var sum int64

@@ -2,22 +2,16 @@ package gpurun
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"math/big"
-	"time"
 
-	"github.com/dustin/go-humanize"
-
-	"github.com/gpurun/gpurun/device"
-	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
 )
 
 // Mandelbrot computes the image that v describes: of the Mandelbrot set, or of
 // a Julia set if v.Julia is set. The result is the same to the last bit on all
-// devices and for any number of tiles.
+// devices and for any number of tiles. MandelbrotBands is for images that do not fit
+// into memory.
 //
 // The error matches ErrView if v is not valid, ErrTooLarge if the image does
 // not fit into memory, ErrDevice if no device computes in its precision,
@@ -31,64 +25,20 @@ func (e *Engine) Mandelbrot(ctx context.Context, v View) (*Field, error) {
 	if err := checkMemory(v); err != nil {
 		return nil, err
 	}
-	end, err := e.begin(ctx)
+	var whole *Field
+	err := e.computeBands(ctx, v, v.Height, func(f *Field) error {
+		whole = f
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-
-	start := time.Now()
-	job := v.job()
-	devices, err := e.devicesFor(job.T)
-	if err != nil {
-		return nil, err
-	}
-	cost, err := e.sampleCost(ctx, job)
-	if err != nil {
-		return nil, err
-	}
-	field := newField(v, job)
-	report, err := e.run(ctx, job, devices, sinkFunc(field.put), dist.Options{Cost: cost})
-	if err == nil {
-		report.setWork(field.iterations())
-	}
-	report.Seconds = time.Since(start).Seconds()
-	e.keep(report)
-	if err != nil {
-		return nil, err
-	}
-	return field, nil
+	return whole, nil
 }
 
 type sinkFunc func(kernels.Tile, *kernels.Result) error
 
 func (f sinkFunc) Put(t kernels.Tile, r *kernels.Result) error { return f(t, r) }
-
-// What an image takes in this process: for each pixel a count, and unless only
-// counts are wanted a magnitude and the colour made of the two; for each column
-// and row a coordinate, here and in the type and place that a device wants it.
-const (
-	bytesPerCount      = 4
-	bytesPerPixel      = 12
-	bytesPerCoordinate = 3 * 8
-)
-
-// checkMemory returns an error if v does not fit into this machine's memory.
-func checkMemory(v View) error {
-	total := device.TotalMemory()
-	// In float64, which cannot overflow here.
-	need := float64(v.Width) * float64(v.Height) * bytesPerPixel
-	if v.CountsOnly {
-		need = float64(v.Width) * float64(v.Height) * bytesPerCount
-	}
-	need += (float64(v.Width) + float64(v.Height)) * bytesPerCoordinate
-	if need <= 0.8*float64(total) {
-		return nil
-	}
-	wanted, _ := big.NewFloat(need).Int(nil)
-	return fmt.Errorf("%w: an image of %d×%d pixels takes %s, and 80 %% of this machine's memory is %s: ask for fewer pixels",
-		ErrTooLarge, v.Width, v.Height, humanize.BigIBytes(wanted), humanize.IBytes(uint64(0.8*float64(total))))
-}
 
 const (
 	// One pixel in sampleShare is computed beforehand to learn the costs; below

@@ -161,6 +161,9 @@ func TestMatMulFilesMovesLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := eng.Report()
+		if r.PeakBytes < memory/4 || r.PeakBytes > memory {
+			t.Errorf("of %d bytes of memory %d were taken", memory, r.PeakBytes)
+		}
 		if r.BytesMoved < 4*(1100*700+700*900+1100*900) || float64(r.BytesMoved) > 1.15*float64(r.BytesBound) {
 			t.Errorf("with %d bytes of memory %d were moved, %.3f of the bound", memory, r.BytesMoved, float64(r.BytesMoved)/float64(r.BytesBound))
 		}

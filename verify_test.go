@@ -263,7 +263,7 @@ func TestVerifyHonest(t *testing.T) {
 func checkAll(t *testing.T, rng *rand.Rand, share float64, lie bool) (image, product32, product64 bool) {
 	t.Helper()
 	view := View{Center: complex(rng.NormFloat64(), rng.NormFloat64()), Span: 3, Width: 40, Height: 30, MaxIter: 50, CountsOnly: true}
-	image = checkOne(t, rng, view.withDefaults().job(), share, lie)
+	image = checkOne(t, rng, view.withDefaults().job(0, view.Height), share, lie)
 	product32 = checkOne(t, rng, randomJob[float32](rng), share, lie)
 	product64 = checkOne(t, rng, randomJob[float64](rng), share, lie)
 	return image, product32, product64

@@ -88,8 +88,8 @@ const (
 	defaultEscapeRadius = 256
 	maxEscapeRadius     = 1e9
 
-	// maxSide bounds the coordinates' index arithmetic far from overflow; the
-	// image must fit into memory besides.
+	// maxSide bounds the coordinates' index arithmetic far from overflow; a row of
+	// the image must fit into memory besides.
 	maxSide = 1 << 30
 )
 
@@ -171,23 +171,29 @@ func (v View) Resolvable() bool {
 	return v.Span/float64(v.Width) >= v.reach()*ulp
 }
 
-// job returns the job that computes v, which must be valid and have its
-// defaults filled in.
-func (v View) job() *kernels.Mandelbrot {
-	t := kernels.Float64
-	if v.Resolve() == Float32 {
-		t = kernels.Float32
-	}
+// job returns the job that computes the rows from … to−1 of v, which must be valid
+// and have its defaults filled in. A row has the same coordinates in every job.
+func (v View) job(from, to int) *kernels.Mandelbrot {
+	t := v.dtype()
 	m := &kernels.Mandelbrot{
 		T:          t,
 		MaxIter:    v.MaxIter,
 		R2:         t.Round(v.EscapeRadius * v.EscapeRadius),
 		Magnitudes: !v.CountsOnly,
 	}
-	m.CX, m.CY = kernels.Axes(t, real(v.Center), imag(v.Center), v.Span, v.Width, v.Height)
+	m.CX, _ = kernels.Axes(t, real(v.Center), imag(v.Center), v.Span, v.Width, 0)
+	m.CY = kernels.RowAxis(t, imag(v.Center), v.Span, v.Width, v.Height, from, to)
 	if v.Julia != nil {
 		m.Julia = true
 		m.CRe, m.CIm = t.Round(real(*v.Julia)), t.Round(imag(*v.Julia))
 	}
 	return m
+}
+
+// dtype returns the type that v is computed in.
+func (v View) dtype() kernels.DType {
+	if v.Resolve() == Float32 {
+		return kernels.Float32
+	}
+	return kernels.Float64
 }

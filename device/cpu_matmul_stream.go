@@ -60,6 +60,7 @@ func newCPUMatMulStream[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T
 	if r.plan.Depth >= job.K {
 		r.sets = 1
 	}
+	d.notePeak(int64(plan.Memory(job.K)) * int64(unsafe.Sizeof(job.Alpha)))
 	r.free = make(chan *cpuPanels[T], r.sets)
 	for range r.sets {
 		r.free <- &cpuPanels[T]{a: make([]T, r.plan.Rows*r.plan.Depth), b: make([]T, r.plan.Cols*r.plan.Depth)}

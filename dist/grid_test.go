@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
@@ -88,4 +89,52 @@ func TestGridWithoutRoom(t *testing.T) {
 			t.Errorf("%d slots, makespan ÷ ideal is %.3f", r.Devices[0].Slots, ratio)
 		}
 	})
+}
+
+// TestLongTileComesOn has a device become ten times slower than it was, and say that it
+// comes on: nothing is lost. One that says nothing loses its tile.
+func TestLongTileComesOn(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &slowingDevice{silent: silent}
+			sink := newCheckSink(fakeJob{100, 100})
+			report, err := Run(t.Context(), sink.job, []Device{d}, sink, Options{Tiles: 5})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sink.check(t, true)
+			if lost := report.Lost > 0; lost != silent {
+				t.Errorf("silent %t: %d tiles were lost", silent, report.Lost)
+			}
+		})
+	}
+}
+
+// slowingDevice takes 4 s for its first tile, and 40 for its second.
+type slowingDevice struct {
+	silent bool
+	tiles  int
+}
+
+func (d *slowingDevice) ID() string   { return "slow" }
+func (d *slowingDevice) Slots() int   { return 1 }
+func (d *slowingDevice) Close() error { return nil }
+
+func (d *slowingDevice) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return d, nil }
+
+func (d *slowingDevice) Run(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
+	seconds := 4
+	if d.tiles++; d.tiles == 2 {
+		seconds = 40
+	}
+	for range seconds {
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if !d.silent {
+			r.Advance()
+		}
+	}
+	fakeJob{100, 100}.fill(t, r)
+	return nil
 }

@@ -24,6 +24,12 @@ const (
 	// driver may take its time to wake up.
 	silenceLimit = 2 * time.Minute
 
+	// A lease that is predicted to take longer than longTile is not lost before
+	// nothing of its device has come on for progressLimit: much would have to be done
+	// again, and if others are idle they duplicate it.
+	longTile      = 2 * time.Second
+	progressLimit = 10 * time.Second
+
 	// A device that has not answered a lease so long after the lease was
 	// revoked is set aside. A Runner has 100 ms for it.
 	hangLimit = 3 * time.Second
@@ -63,7 +69,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 		predicted: p.rate.predict(x.cost), rated: p.rate.perSecond() > 0,
 	}
 	l.ctx, l.cancel = context.WithCancel(q.ctx)
-	l.keeps = !l.rated || p.device.learning > 0
+	l.keeps = !l.rated || l.predicted > longTile || p.device.learning > 0
 	x.holders = append(x.holders, l)
 	l.at = len(q.live)
 	q.live = append(q.live, l)
@@ -87,13 +93,18 @@ func (q *queue) limit(l *lease) time.Duration {
 	return silenceLimit << l.puller.givenUp
 }
 
-// dueAt returns when the queue's alarm has something to say about l. A live
-// lease that is not rated lasts for as long as its device comes on. q.mu is held.
+// dueAt returns when the queue's alarm has something to say about l. A live lease that
+// is not rated, or is long, lasts for as long as its device comes on. q.mu is held.
 func (l *lease) dueAt() time.Time {
-	if l.live && !l.rated {
-		if kept := l.puller.device.cameOn.Add(l.puller.q.limit(l)); kept.After(l.due) {
-			return kept
-		}
+	if !l.live || !l.keeps {
+		return l.due
+	}
+	limit := progressLimit
+	if !l.rated {
+		limit = l.puller.q.limit(l)
+	}
+	if kept := l.puller.device.cameOn.Add(limit); kept.After(l.due) && (!l.rated || l.predicted > longTile) {
+		return kept
 	}
 	return l.due
 }

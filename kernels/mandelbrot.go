@@ -111,15 +111,23 @@ func (m *Mandelbrot) Planes() []DType {
 //
 // in float64, where w/2 and h/2 are real divisions.
 func Axes(t DType, re, im, span float64, w, h int) (cx, cy []float64) {
+	cx = make([]float64, w)
 	step := span / float64(w)
-	cx, cy = make([]float64, w), make([]float64, h)
 	for i := range cx {
 		cx[i] = t.Round(math.FMA(float64(i)+0.5-float64(w)/2, step, re))
 	}
+	return cx, RowAxis(t, im, span, w, h, 0, h)
+}
+
+// RowAxis returns the part of cy that belongs to the rows from … to−1 of the image,
+// for those who look at a few of its rows at a time.
+func RowAxis(t DType, im, span float64, w, h, from, to int) []float64 {
+	cy := make([]float64, to-from)
+	step := span / float64(w)
 	for j := range cy {
-		cy[j] = t.Round(math.FMA(float64(h)/2-0.5-float64(j), step, im))
+		cy[j] = t.Round(math.FMA(float64(h)/2-0.5-float64(from+j), step, im))
 	}
-	return cx, cy
+	return cy
 }
 
 // Round returns x rounded to d; Uint32 is not a type to round to.

@@ -123,7 +123,7 @@ func TestFullDisk(t *testing.T) {
 		testenv.Missing(t, "root", "a tmpfs cannot be mounted: "+string(out))
 	}
 	defer exec.Command("umount", dir).Run()
-	for _, name := range []string{"m.png", "m.npy"} {
+	for _, name := range []string{"m.png", "m.tif", "m.npy"} {
 		var stdout, stderr buffer
 		code := run(context.Background(), []string{"mandel", "--device", "cpu", "-o", filepath.Join(dir, name)}, &stdout, &stderr)
 		if code != exitFailed {

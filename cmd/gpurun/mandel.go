@@ -4,15 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"image/png"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/gpurun/gpurun"
 	"github.com/gpurun/gpurun/internal/output"
@@ -41,12 +37,16 @@ func mandelCommand() *cobra.Command {
 		Short: "Compute an image of the Mandelbrot set or of a Julia set",
 		Long: `Compute an image of the Mandelbrot set or of a Julia set.
 
-The output is a picture (.png), or the escape counts as a NumPy array of uint32
-with one row a line of pixels (.npy), 0 where a pixel never escaped. The counts
-are the same to the last bit on every device.`,
+The output is a picture (.png, or .tif with smaller copies of itself, for viewers
+of very large ones), or the escape counts as a NumPy array of uint32 with one row
+a line of pixels (.npy), 0 where a pixel never escaped. The counts are the same to
+the last bit on every device.
+
+The image is computed and written in bands of rows, and need not fit into memory.`,
 		Example: `  gpurun mandel -o mandel.png
   gpurun mandel --center -0.7463,0.1102 --span 0.005 --max-iter 5000 --palette ember -o valley.png
   gpurun mandel --julia -0.8,0.156 --device all -o julia.png
+  gpurun mandel --size 60000x40000 --max-iter 5000 -o large.tif
   gpurun mandel --precision f64 -o counts.npy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -62,10 +62,10 @@ are the same to the last bit on every device.`,
 	flags.StringVar(&f.precision, "precision", "auto", "auto, f32 or f64")
 	flags.Var(&f.julia, "julia", "compute the Julia set of this c")
 	flags.StringVar(&f.palette, "palette", gpurun.Palettes()[0], "the colours: "+strings.Join(gpurun.Palettes(), ", "))
-	flags.StringVarP(&f.output, "output", "o", "mandel.png", "the file to write, .png or .npy, or - for a PNG on stdout")
+	flags.StringVarP(&f.output, "output", "o", "mandel.png", "the file to write, .png, .tif or .npy, or - for a PNG on stdout")
 	fixed(cmd, "precision", "auto", "f32", "f64")
 	fixed(cmd, "palette", gpurun.Palettes()...)
-	if err := cmd.MarkFlagFilename("output", "png", "npy"); err != nil {
+	if err := cmd.MarkFlagFilename("output", "png", "tif", "tiff", "npy"); err != nil {
 		panic(err)
 	}
 	return cmd
@@ -101,29 +101,14 @@ func (f *mandelFlags) view(cmd *cobra.Command, counts bool) (gpurun.View, error)
 	return v, v.Validate()
 }
 
-// countsOnly tells by the output's name whether it is to hold counts.
-func (f *mandelFlags) countsOnly() (bool, error) {
-	switch ext := strings.ToLower(filepath.Ext(f.output)); {
-	case f.output == "-" && f.json:
-		return false, usagef("stdout cannot take both the picture (-o -) and the report (--json)")
-	case f.output == "-" && term.IsTerminal(int(os.Stdout.Fd())):
-		return false, usagef("a picture does not go to a terminal: name a file with -o, or redirect stdout")
-	case f.output == "-", ext == ".png":
-		return false, nil
-	case ext == ".npy":
-		return true, nil
-	}
-	return false, usagef("output %s is neither .png nor .npy", f.output)
-}
-
 func (f *mandelFlags) run(cmd *cobra.Command) error {
 	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
 	start := time.Now()
-	counts, err := f.countsOnly()
+	format, err := f.format()
 	if err != nil {
 		return err
 	}
-	view, err := f.view(cmd, counts)
+	view, err := f.view(cmd, format == npyFormat)
 	if err != nil {
 		return err
 	}
@@ -155,23 +140,17 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
 
-	field, err := eng.Mandelbrot(ctx, view)
+	err = writeImage(ctx, eng, view, format, palette, out)
 	bar.finish()
 	if err != nil {
 		return err
 	}
 	report := eng.Report()
-	if err := writeField(ctx, out, field, palette); err != nil {
-		return fmt.Errorf("write %s: %w", out.Name(), output.Cause(err))
-	}
-	if err := out.Commit(); err != nil {
-		return err
-	}
 	if err := f.writeTrace(trace, report); err != nil {
 		return err
 	}
 	report.Seconds = time.Since(start).Seconds()
-	return f.tell(cmd, field, report, out.Name())
+	return f.tell(cmd, view, report, out.Name())
 }
 
 // open opens the engine, which shows its progress on the bar.
@@ -187,26 +166,16 @@ func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engin
 	return eng, bar, err
 }
 
-// writeField writes field as counts, if that is all it has, or as a picture.
-func writeField(ctx context.Context, w io.Writer, field *gpurun.Field, palette *gpurun.Palette) error {
-	w = &contextWriter{ctx, w}
-	if field.View.CountsOnly {
-		return writeNPY(w, field.Counts, field.View.Width, field.View.Height)
-	}
-	return (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, field.Image(palette))
-}
-
 // tell prints the report, and the last line of a run.
-func (f *mandelFlags) tell(cmd *cobra.Command, field *gpurun.Field, report *gpurun.Report, name string) error {
+func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Report, name string) error {
 	if !f.quiet {
 		for _, d := range report.Devices {
 			if d.SetAside != "" {
 				fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", deviceName(d), d.SetAside)
 			}
 		}
-		v := field.View
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s\n",
-			name, v.Width, v.Height, v.Precision, v.MaxIter, report.Seconds, shares(report))
+			name, v.Width, v.Height, v.Resolve(), v.MaxIter, report.Seconds, shares(report))
 	}
 	if !f.json {
 		return nil
@@ -231,18 +200,4 @@ func deviceName(d gpurun.DeviceReport) string {
 		return d.ID
 	}
 	return d.Host + "/" + d.ID
-}
-
-// contextWriter fails as soon as ctx is done, so that encoding a large picture
-// can be interrupted.
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c *contextWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -93,7 +94,10 @@ func TestWriteNPY(t *testing.T) {
 			values[i] = uint32(i) * 2654435761
 		}
 		var b bytes.Buffer
-		if err := writeNPY(&b, values, size[0], size[1]); err != nil {
+		b.Write(npyHeader(size[0], size[1]))
+		w := &npyWriter{w: &b, width: size[0]}
+		half := size[1] / 2 * size[0]
+		if err := errors.Join(w.writeRows(values[:half]), w.writeRows(values[half:])); err != nil {
 			t.Fatal(err)
 		}
 		if (b.Len()-4*len(values))%64 != 0 {

@@ -92,10 +92,15 @@ func newFile(path, temp string, f *os.File) *File {
 // Write writes to the file, after what was written before.
 func (o *File) Write(p []byte) (int, error) { return o.buf.Write(p) }
 
-// Reserve makes the file so many bytes long, to be written with WriteAt, and finds out
-// at once if there is no room for them, where the system can tell.
+// InPlace reports whether the file is no regular one, and so can only be written from its
+// beginning to its end, and does not disappear where it is discarded.
+func (o *File) InPlace() bool { return o.temp == "" }
+
+// Reserve makes the file so many bytes long, to be written with WriteAt or else from its
+// beginning with Write, and finds out at once if there is no room for them, where the
+// system can tell.
 func (o *File) Reserve(size int64) error {
-	if o.temp == "" {
+	if o.InPlace() {
 		return fmt.Errorf("write %s: it is no regular file, and has to be written in any order: name one", o.Name())
 	}
 	err := o.file.Truncate(size)
@@ -108,7 +113,8 @@ func (o *File) Reserve(size int64) error {
 	return nil
 }
 
-// WriteAt writes to a file that was reserved.
+// WriteAt writes to a file that was reserved, if only without a length: what is written
+// beyond its end makes it longer.
 func (o *File) WriteAt(p []byte, at int64) (int, error) {
 	n, err := o.file.WriteAt(p, at)
 	if err != nil {

@@ -102,3 +102,41 @@ func TestLink(t *testing.T) {
 		t.Errorf("its target holds %q", got)
 	}
 }
+
+// TestReserved writes in any order, and beyond what was reserved; or from the beginning.
+func TestReserved(t *testing.T) {
+	for _, size := range []int64{0, 2, 6} {
+		path := filepath.Join(t.TempDir(), "out")
+		o, err := Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Discard()
+		if err := o.Reserve(size); err != nil || o.InPlace() {
+			t.Fatal(o.InPlace(), err)
+		}
+		if size == 6 {
+			io.WriteString(o, "abcdef")
+		} else {
+			_, err1 := o.WriteAt([]byte("def"), 3)
+			_, err2 := o.WriteAt([]byte("abc"), 0)
+			if err1 != nil || err2 != nil {
+				t.Error(err1, err2)
+			}
+		}
+		if err := o.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != "abcdef" {
+			t.Errorf("%d bytes reserved: the file holds %q", size, got)
+		}
+	}
+	o, err := Create(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Discard()
+	if err := o.Reserve(0); err == nil || !o.InPlace() {
+		t.Error("a device was reserved")
+	}
+}

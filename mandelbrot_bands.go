@@ -1,0 +1,161 @@
+package gpurun
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/gpurun/gpurun/device"
+	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// MandelbrotBands computes the image that v describes as Mandelbrot does, with the same
+// bits, but a band at a time, so that the image need not fit into memory: a band is
+// some whole rows of it. It calls put with one band after the other, from the
+// top of the image to its bottom, in the goroutine that called it.
+//
+// A band is a Field with the View of the whole image; its Y and Rows say which rows it
+// holds. It is valid until put returns: its memory is then used again, so put copies what
+// it wants to keep. The next band is computed meanwhile. How many rows a band has depends
+// on v.Width, on the machine's memory and on Config.Memory.
+//
+// The two bands, with room for a colour for each pixel, take 256 MiB together, or
+// Config.Memory if that is less, but no less than 64 KiB; they take more only where a
+// single row does. Beside them there are the results that devices have ready, of 16 MiB
+// each at most.
+//
+// When put returns an error no further band is computed, and MandelbrotBands returns that
+// error as it is. Other errors are those of Mandelbrot; but ErrTooLarge is matched only if
+// two rows do not fit into 80 % of the machine's memory, or into Config.Memory. When ctx is
+// done MandelbrotBands returns ctx's error within 100 ms, or as soon after that as put
+// returns. In no case is put, or Config.Progress, called after it has returned.
+//
+// Engine.Report afterwards is of the whole image, and its Seconds include what put
+// took; Config.Progress tells how much of the whole image is computed. As for all jobs,
+// others wait until the image is done: put must not start one on the same engine, nor
+// close it.
+func (e *Engine) MandelbrotBands(ctx context.Context, v View, put func(band *Field) error) error {
+	v = v.withDefaults()
+	if err := v.Validate(); err != nil {
+		return err
+	}
+	rows, err := bandRows(v, device.TotalMemory(), e.config.Memory)
+	if err != nil {
+		return err
+	}
+	return e.computeBands(ctx, v, rows, put)
+}
+
+// computeBands computes v, which is valid and has its defaults filled in, in bands of so
+// many rows, and calls put with each.
+func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*Field) error) error {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	devices, err := e.devicesFor(v.dtype())
+	if err != nil {
+		return err
+	}
+	b := &banding{
+		engine: e, view: v, rows: rows, devices: devices,
+		start: time.Now(), computed: make(chan *Field),
+	}
+	var computing sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	// Also where put panics.
+	defer func() {
+		cancel()
+		computing.Wait()
+		if report := b.sum.report; report != nil {
+			report.Seconds = time.Since(b.start).Seconds()
+			e.keep(report)
+		}
+	}()
+	computing.Go(func() {
+		defer close(b.computed)
+		b.err = b.run(ctx)
+	})
+	for band := range b.computed {
+		if err := put(band); err != nil {
+			return err
+		}
+	}
+	return b.err
+}
+
+// banding computes an image a band at a time.
+type banding struct {
+	engine  *Engine
+	view    View
+	rows    int // of a band; the last may have fewer
+	devices []device.Device
+	start   time.Time
+
+	// planes are the memory of the bands, by turns. A band is received only when the one
+	// before has been put, so that this one's memory is free for the next.
+	planes   [2]*Field
+	computed chan *Field
+	sum      reportSum
+	err      error // once computed is closed
+}
+
+// run computes all bands and sends them to computed.
+func (b *banding) run(ctx context.Context) error {
+	for k, y := 0, 0; y < b.view.Height; k, y = k+1, y+b.rows {
+		band, err := b.compute(ctx, k, y)
+		if err != nil {
+			return err
+		}
+		select {
+		case b.computed <- band:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// compute computes band k, which begins at row y.
+func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
+	e := b.engine
+	rows := min(b.rows, b.view.Height-y)
+	job := b.view.job(y, y+rows)
+	cost, err := e.sampleCost(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	memory := &b.planes[k%len(b.planes)]
+	if *memory == nil {
+		*memory = newField(b.view, rows)
+	}
+	band := (*memory).band(job, y)
+	began := time.Since(b.start)
+	report, err := e.run(ctx, job, b.devices, sinkFunc(band.put), b.options(y, rows, cost))
+	var iterations int64
+	if err == nil {
+		iterations = band.iterations()
+	}
+	b.sum.add(report, began, y, rows*b.view.Width, iterations)
+	if err != nil {
+		return nil, err
+	}
+	return band, nil
+}
+
+// options returns those of the job of so many rows from row y on: its part of the tiles
+// and of the progress.
+func (b *banding) options(y, rows int, cost tiler.Cost) dist.Options {
+	config, height := b.engine.config, float64(b.view.Height)
+	opts := dist.Options{Cost: cost}
+	if config.Tiles > 0 {
+		opts.Tiles = int(math.Ceil(float64(config.Tiles) * float64(rows) / height))
+	}
+	if config.Progress != nil {
+		opts.Progress = func(done float64) { config.Progress((float64(y) + done*float64(rows)) / height) }
+	}
+	return opts
+}

@@ -1,0 +1,83 @@
+package gpurun
+
+import (
+	"time"
+
+	"github.com/gpurun/gpurun/dist"
+)
+
+// reportSum adds the reports of an image's bands up to that of the image.
+type reportSum struct {
+	report *Report // nil before the first
+
+	ideal  float64       // seconds that the makespans would be if all devices were busy throughout
+	began  time.Duration // of the first band
+	weight float64       // of all bands
+	shares []float64     // of the devices in report, times the weights
+}
+
+// add adds the report of a band, which begins at row y and was begun at began. Its weight
+// in the devices' shares of the work is what it took: iterations, and its pixels.
+func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iterations int64) {
+	if s.report == nil {
+		s.report, s.began = &Report{Job: r.Job}, began
+	}
+	sum := s.report
+	sum.Makespan += r.Makespan
+	if r.MakespanOverIdeal > 0 {
+		s.ideal += r.Makespan / r.MakespanOverIdeal
+	}
+	if s.ideal > 0 {
+		sum.MakespanOverIdeal = sum.Makespan / s.ideal
+	}
+	sum.BytesMoved += r.BytesMoved
+	sum.Retries += r.Retries
+	sum.Duplicates += r.Duplicates
+	sum.Lost += r.Lost
+	if r.PeakBytes >= sum.PeakBytes {
+		sum.PeakBytes, sum.BudgetBytes = r.PeakBytes, r.BudgetBytes
+	}
+	for _, span := range r.spans {
+		sum.spans = append(sum.spans, shifted(span, began-s.began, y))
+	}
+	weight := float64(iterations) + float64(pixels)
+	s.weight += weight
+	for _, d := range r.Devices {
+		s.addDevice(d, weight)
+	}
+	for i := range sum.Devices {
+		sum.Devices[i].Share = s.shares[i] / s.weight
+	}
+	sum.setWork(sum.Iterations + iterations)
+}
+
+// shifted returns span as one of the whole image, in which its band began later and lies
+// lower by so much.
+func shifted(span dist.Span, later time.Duration, lower int) dist.Span {
+	span.Start += later
+	span.End += later
+	span.Tile.Y += lower
+	return span
+}
+
+// addDevice adds d's part in a band of that weight. A device that was set aside in one
+// band may have worked on others, and is said to have been.
+func (s *reportSum) addDevice(d DeviceReport, weight float64) {
+	for i := range s.report.Devices {
+		sum := &s.report.Devices[i]
+		if sum.Host != d.Host || sum.ID != d.ID {
+			continue
+		}
+		sum.Tiles += d.Tiles
+		sum.BusySeconds += d.BusySeconds
+		sum.BytesIn += d.BytesIn
+		sum.BytesOut += d.BytesOut
+		if d.SetAside != "" {
+			sum.SetAside = d.SetAside
+		}
+		s.shares[i] += weight * d.Share
+		return
+	}
+	s.report.Devices = append(s.report.Devices, d)
+	s.shares = append(s.shares, weight*d.Share)
+}
