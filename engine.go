@@ -59,7 +59,7 @@ type Config struct {
 
 	// Memory caps the bytes that are allocated on each device that has memory
 	// of its own. The default, and the upper limit, is 80 % of that memory. It also
-	// bounds the bands of MandelbrotBands.
+	// bounds the bands of MandelbrotBands, and what the CPU takes for MatMulFiles.
 	Memory int64
 
 	// Verify is the part of each result of a device that is computed again by the

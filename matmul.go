@@ -37,7 +37,7 @@ import (
 // CPU with them if it is named too; where it is left to the engine, GPUs do if
 // they are predicted to be sooner, and if they fail, the CPU after them. That is a
 // job: it waits for others, and takes a copy of c where β ≠ 0. All other products
-// are computed on the CPU, in place.
+// are computed on the CPU, in place; but with Config.Verify as a job, too.
 // They do not wait for jobs, nor for each other: each takes as many threads as are
 // its share of GOMAXPROCS when it begins, and a small one runs on the calling
 // goroutine. Hosts take no part.

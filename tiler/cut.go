@@ -1,5 +1,5 @@
 // Package tiler is the arithmetic of cutting a job's output into tiles and of
-// putting it together again. Cuts are by number (Split), by cost (CutByCost)
+// putting it together again. Cuts are by number (Split), by cost (CutByCost, Grid)
 // and by memory (Bands); whatever the cut, the tiles cover what was cut
 // exactly and never overlap.
 package tiler

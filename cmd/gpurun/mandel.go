@@ -169,11 +169,7 @@ func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engin
 // tell prints the report, and the last line of a run.
 func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Report, name string) error {
 	if !f.quiet {
-		for _, d := range report.Devices {
-			if d.SetAside != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", deviceName(d), d.SetAside)
-			}
-		}
+		noteSetAside(cmd, report)
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s\n",
 			name, v.Width, v.Height, v.Resolve(), v.MaxIter, report.Seconds, shares(report))
 	}
@@ -183,6 +179,15 @@ func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Rep
 	enc := json.NewEncoder(cmd.OutOrStdout())
 	enc.SetIndent("", "  ")
 	return enc.Encode(report)
+}
+
+// noteSetAside says of each device that was set aside why it was.
+func noteSetAside(cmd *cobra.Command, report *gpurun.Report) {
+	for _, d := range report.Devices {
+		if d.SetAside != "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", deviceName(d), d.SetAside)
+		}
+	}
 }
 
 // shares says which device did what part of the work.

@@ -144,6 +144,7 @@ func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine) er
 // tell prints the last line of a run, of which what is the result, and the report.
 func (f *matmulFlags) tell(cmd *cobra.Command, what string, report *gpurun.Report) error {
 	if !f.quiet {
+		noteSetAside(cmd, report)
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s by %s: %.3g GFLOP/s\n",
 			what, report.Seconds, shares(report), float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
 	}
