@@ -22,7 +22,8 @@ import (
 // what gonum's take, and panic over what gonum's panic over, with the same words.
 // They are safe for concurrent use. A small product runs on the calling goroutine
 // and allocates nothing; where the engine has GPUs to choose from, that is one of
-// less than 2¹⁷ operations. How many threads others take is said at Gemm64.
+// less than 2¹⁷ operations, and where it has hosts but no GPUs, of less than 2²⁴. How
+// many threads others take is said at Gemm64.
 //
 // The arithmetic of Dgemm and Sgemm is that of Gemm64. What is partly gonum's still
 // gives the same bits for any number of threads, and with any of gpurun's kernels,
@@ -45,8 +46,9 @@ var _ interface {
 } = (*BLAS)(nil)
 
 // BLAS returns an implementation of gonum's BLAS interfaces. Dgemm and Sgemm choose
-// devices as Gemm64 does; the rest multiplies on the CPU, which also steps in where
-// other devices fail, and when e has been closed. It leaves no reports.
+// devices as Gemm64 does, but for one thing: what does not pay to be sent to hosts is
+// not, also where Config.Devices is "none". The rest multiplies on the CPU, which also
+// steps in where other devices fail, and when e has been closed. It leaves no reports.
 func (e *Engine) BLAS() *BLAS { return &BLAS{eng: e, cpu: e.spare} }
 
 // onward never stops a product: BLAS has no contexts.
@@ -56,7 +58,7 @@ var onward atomic.Bool
 func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []float64, lda int, b []float64, ldb int, beta float64, c []float64, ldc int) {
 	p := kernels.MatMul[float64]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		if g.eng.inPlace(p.Flops()) || !spreadQuietly(g.eng, p) {
+		if g.eng.inPlaceForBLAS(p.Flops()) || !spreadQuietly(g.eng, p) {
 			g.cpu.MatMul64(p, &onward)
 		}
 		return
@@ -68,7 +70,7 @@ func (g *BLAS) Dgemm(tA, tB blas.Transpose, m, n, k int, alpha float64, a []floa
 func (g *BLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	p := kernels.MatMul[float32]{M: m, N: n, K: k, Alpha: alpha, A: a, LDA: lda, B: b, LDB: ldb, Beta: beta, C: c, LDC: ldc}
 	if checkGemm(tA, tB, &p) {
-		if g.eng.inPlace(p.Flops()) || !spreadQuietly(g.eng, p) {
+		if g.eng.inPlaceForBLAS(p.Flops()) || !spreadQuietly(g.eng, p) {
 			g.cpu.MatMul32(p, &onward)
 		}
 		return

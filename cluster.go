@@ -198,6 +198,13 @@ func (c *cluster) begin() (devices []dist.Device, join <-chan dist.Device, end f
 	}
 }
 
+// any reports whether a host is there.
+func (c *cluster) any() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.hosts) > 0
+}
+
 // infos describes the devices of all hosts that are there.
 func (c *cluster) infos() []Device {
 	c.mu.Lock()

@@ -23,8 +23,9 @@ type Config struct {
 	Devices []string
 
 	// Hosts are machines that run "gpurun worker", as host:port or unix:/path.
-	// They work on every job beside the devices of this machine. A host that
-	// goes comes back into the job when it can be reached again.
+	// They work on every image beside the devices of this machine, and on every matrix
+	// product that is large enough: see Engine.Gemm64. A host that goes comes back into
+	// the job when it can be reached again.
 	Hosts []string
 
 	// Listen is an address, host:port or unix:/path, at which workers may join by
@@ -312,8 +313,8 @@ func (e *Engine) keep(r *Report) {
 	e.report = r
 }
 
-// run computes job on devices, and on hosts if the job can travel.
-func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Device, sink dist.Sink, opts dist.Options) (*Report, error) {
+// run computes job on devices, and on hosts if they are to work on it and it can travel.
+func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Device, hosts bool, sink dist.Sink, opts dist.Options) (*Report, error) {
 	pullers := make([]dist.Device, len(devices))
 	for i, d := range devices {
 		pullers[i] = d
@@ -328,8 +329,8 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	for i, d := range devices {
 		infos[i] = d.Info()
 	}
-	_, travels := job.(*kernels.Mandelbrot)
-	if e.cluster != nil && travels {
+	travels := hosts && e.cluster != nil && dist.Travels(job)
+	if travels {
 		remote, join, end := e.cluster.begin()
 		defer end()
 		pullers = append(pullers, remote...)
@@ -345,7 +346,7 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 		opts.Verify = v.check
 	}
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
-	if e.cluster != nil && travels {
+	if travels {
 		infos = append(infos, e.cluster.infos()...) // and of those that came
 	}
 	if err != nil && ctx.Err() == nil {

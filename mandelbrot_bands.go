@@ -134,7 +134,7 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 	}
 	band := (*memory).band(job, y)
 	began := time.Since(b.start)
-	report, err := e.run(ctx, job, b.devices, sinkFunc(band.put), b.options(y, rows, cost))
+	report, err := e.run(ctx, job, b.devices, true, sinkFunc(band.put), b.options(y, rows, cost))
 	var iterations int64
 	if err == nil {
 		iterations = band.iterations()

@@ -40,7 +40,12 @@ import (
 // are computed on the CPU, in place; but with Config.Verify as a job, too.
 // They do not wait for jobs, nor for each other: each takes as many threads as are
 // its share of GOMAXPROCS when it begins, and a small one runs on the calling
-// goroutine. Hosts take no part.
+// goroutine.
+//
+// Hosts take part, beside these devices, in products that are predicted to take 50 ms
+// here at least, and as long as a line of 1 GiB/s takes for the matrices; and in all of
+// them where Config.Devices is "none". They fetch the parts of a, b and c that they need,
+// and keep them for as long as the product runs.
 //
 // The error matches ErrShape if the matrices do not fit together or are not whole,
 // ErrOverlap if c overlaps a or b, ErrTooLarge if the copy of c for devices that
@@ -183,12 +188,12 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	var failed *failure
 	if !e.inPlace(p.Flops()) {
 		wide := p // so that p itself is not allocated
-		devices, err := e.spreadOver(&wide)
+		who, err := e.spreadOver(&wide)
 		if err != nil {
 			return err
 		}
-		if len(devices) > 0 {
-			if failed, err = spread(ctx, e, devices, wide); failed == nil {
+		if !who.none() {
+			if failed, err = spread(ctx, e, who, wide); failed == nil {
 				return err
 			}
 		}

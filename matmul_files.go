@@ -23,7 +23,8 @@ import (
 // None of them has to fit into memory: rectangles of a and b are read, and such of c
 // written, as there is room for on the devices, of which Config.Memory is the budget;
 // on the CPU that is how much of the machine's memory is taken. The bits do not
-// depend on it.
+// depend on it. Hosts take part where Gemm64 says so. They fetch what they need of a and
+// b; one that has no room for the two takes no part.
 //
 // c appears whole or not at all, in place of what was there before. It must not be a
 // or b. All that it takes is set aside on the disk before anything is computed, where
@@ -119,11 +120,12 @@ func createProduct(path string, a, b *npy.File) (*output.File, error) {
 
 // runFiles computes p, whose operands are in files, as a job.
 func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*Report, error) {
-	devices, err := e.spreadOver(p)
+	who, err := e.spreadOver(p)
 	if err != nil {
 		return nil, err
 	}
-	if len(devices) == 0 {
+	devices := who.devices
+	if who.none() {
 		devices = []device.Device{e.spare}
 	}
 	if tiles := e.config.Tiles; tiles > 0 {
@@ -141,7 +143,7 @@ func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*R
 	}
 	defer end()
 	predictions := predict(p, devices)
-	report, err := e.run(ctx, p, devices, sink, dist.Options{})
+	report, err := e.run(ctx, p, devices, who.hosts, sink, dist.Options{})
 	report.setPrediction(predictions)
 	if err == nil {
 		report.setProduct(p, devices)

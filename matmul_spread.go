@@ -16,25 +16,38 @@ import (
 type productJob interface {
 	kernels.Job
 	Flops() float64
+	Moved() int64
 }
 
-// spreadOver returns the devices that are to compute p together, or none where
-// the CPU does it in place. A device that was named computes whatever it is;
-// where "auto" or "all" has found GPUs, what the CPU has done sooner than they
-// could begin stays there.
-func (e *Engine) spreadOver(p productJob) ([]device.Device, error) {
+// spreading is who is to compute a product, in tiles. It is nobody where the CPU does
+// it in place.
+type spreading struct {
+	devices []device.Device // of this machine
+	hosts   bool            // and what there is of hosts
+}
+
+func (s spreading) none() bool { return len(s.devices) == 0 && !s.hosts }
+
+// spreadOver returns who is to compute p. A device that was named computes whatever
+// it is; where "auto" or "all" has found GPUs, what the CPU has done sooner than they
+// could begin stays there. Hosts take part if nobody else is to compute, and otherwise
+// where that pays.
+func (e *Engine) spreadOver(p productJob) (spreading, error) {
 	if p.Bounds().Empty() {
-		return nil, nil
+		return spreading{}, nil
 	}
 	devices, err := e.devicesFor(p.DType())
 	if err != nil {
-		return nil, err
+		return spreading{}, err
 	}
-	here := []device.Device(nil) // in place
+	if e.cluster != nil && (len(devices) == 0 || e.hostsPay(p, devices)) {
+		return spreading{devices, true}, nil
+	}
+	here := spreading{} // in place
 	if e.config.Verify > 0 {
-		here = []device.Device{e.spare}
+		here.devices = []device.Device{e.spare}
 	}
-	if len(devices) == 0 || len(devices) == 1 && devices[0].ID() == e.spare.ID() {
+	if len(devices) == 1 && devices[0].ID() == e.spare.ID() {
 		return here, nil
 	}
 	if e.leavesChoice() {
@@ -48,7 +61,27 @@ func (e *Engine) spreadOver(p productJob) ([]device.Device, error) {
 			return here, nil
 		}
 	}
-	return devices, nil
+	return spreading{devices: devices}, nil
+}
+
+// What pays to be sent to hosts: what takes so long here, and longer than its matrices
+// take on a fast line. How fast the line is nobody knows before they have been sent; on
+// a slow one the devices of this machine do most of the work, and are done about when
+// they would be alone.
+const (
+	travelTime  = 50 * time.Millisecond
+	travelBytes = 1 << 30 // a second
+)
+
+// hostsPay reports whether there are hosts, and p takes long enough on devices to be
+// sent to them.
+func (e *Engine) hostsPay(p productJob, devices []device.Device) bool {
+	here := time.Duration(math.MaxInt64)
+	for _, d := range devices {
+		here = min(here, d.Predict(p).Time)
+	}
+	moved := time.Duration(float64(p.Moved()) / travelBytes * float64(time.Second))
+	return here >= max(travelTime, moved) && e.cluster != nil && e.cluster.any()
 }
 
 // onlyCPU reports whether products are computed in place, whatever they are.
@@ -60,18 +93,34 @@ func (e *Engine) onlyCPU() bool {
 // before a transfer to another device has begun.
 const smallFlops = 1 << 17
 
+// neverTravels is how many operations any CPU has done in less than travelTime.
+const neverTravels = 1 << 24
+
 // inPlace reports whether a product of so many operations is computed in place
 // whatever the devices predict: finding that out takes memory, and longer.
 func (e *Engine) inPlace(flops float64) bool {
-	return e.config.Verify == 0 && (e.onlyCPU() || flops < smallFlops && e.leavesChoice())
+	switch {
+	case e.config.Verify > 0, e.cluster != nil && len(e.devices) == 0:
+		return false
+	case e.onlyCPU():
+		return e.cluster == nil || flops < neverTravels
+	}
+	return flops < smallFlops && e.leavesChoice()
 }
 
-// spreadQuietly computes p on devices, if it is not for the CPU, and leaves no
+// inPlaceForBLAS is inPlace for products through BLAS, which is called for small ones
+// too, thousands of times a second. Where it is left to hosts to compute, what does not
+// pay to be sent is computed here all the same.
+func (e *Engine) inPlaceForBLAS(flops float64) bool {
+	return e.inPlace(flops) || e.config.Verify == 0 && len(e.devices) == 0 && flops < neverTravels
+}
+
+// spreadQuietly computes p in tiles, if it is not for the CPU alone, and leaves no
 // report. It returns false, with C as it was where β ≠ 0, if that did not succeed.
 func spreadQuietly[T float32 | float64](e *Engine, p kernels.MatMul[T]) bool {
 	ctx := context.Background()
-	devices, err := e.spreadOver(&p)
-	if err != nil || len(devices) == 0 {
+	who, err := e.spreadOver(&p)
+	if err != nil || who.none() || len(who.devices) == 0 && !e.hostsPay(&p, []device.Device{e.spare}) {
 		return false
 	}
 	end, err := e.begin(ctx)
@@ -83,7 +132,7 @@ func spreadQuietly[T float32 | float64](e *Engine, p kernels.MatMul[T]) bool {
 	if err != nil {
 		return false
 	}
-	if _, err = spreadTiles(ctx, e, devices, p, before); err != nil {
+	if _, err = spreadTiles(ctx, e, who, p, before); err != nil {
 		_ = copyMatrix(ctx, result(&p), before) // ctx is never done
 	}
 	return err == nil
@@ -114,10 +163,10 @@ func (f *failure) tell(r *Report) {
 	}
 }
 
-// spread computes p on devices, which pull tiles of C. It returns a failure, with C
+// spread has who is to compute p pull tiles of C. It returns a failure, with C
 // as it was where β ≠ 0, if the engine chose the devices and they cannot: then the
 // CPU is to compute p. After an error alone C is undefined.
-func spread[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T]) (*failure, error) {
+func spread[T float32 | float64](ctx context.Context, e *Engine, who spreading, p kernels.MatMul[T]) (*failure, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -131,8 +180,8 @@ func spread[T float32 | float64](ctx context.Context, e *Engine, devices []devic
 	case err != nil:
 		return nil, err
 	}
-	predictions := predict(&p, devices)
-	report, err := spreadTiles(ctx, e, devices, p, before)
+	predictions := predict(&p, who.devices)
+	report, err := spreadTiles(ctx, e, who, p, before)
 	report.setPrediction(predictions)
 	report.Seconds = time.Since(start).Seconds()
 	switch {
@@ -167,9 +216,9 @@ func copyOfC[T float32 | float64](ctx context.Context, p *kernels.MatMul[T]) (be
 	return before, copyMatrix(ctx, before, result(p))
 }
 
-// spreadTiles has devices pull the tiles of p, whose turn it is, and of which before
-// is copyOfC. On an error C is undefined.
-func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []device.Device, p kernels.MatMul[T], before matrix[T]) (*Report, error) {
+// spreadTiles has who is to compute p pull its tiles. It is p's turn, and before is
+// copyOfC of it. On an error C is undefined.
+func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, who spreading, p kernels.MatMul[T], before matrix[T]) (*Report, error) {
 	c, ldc := p.C, p.LDC
 	if p.Beta != 0 {
 		p.C, p.LDC = before.data, before.stride
@@ -181,9 +230,9 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, devices []
 		}
 		return nil
 	})
-	report, err := e.run(ctx, &p, devices, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
+	report, err := e.run(ctx, &p, who.devices, who.hosts, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
 	if err == nil {
-		report.setProduct(&p, devices)
+		report.setProduct(&p, who.devices)
 	}
 	return report, err
 }

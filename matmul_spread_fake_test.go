@@ -135,16 +135,16 @@ func TestDeviceChoice(t *testing.T) {
 		"auto and its id, later":  {[]string{"auto", "gpu0"}, false, []*fakeGPU{later()}, gpu0, nil},
 	} {
 		eng := openFake(t, test.choice, test.cpu, test.fakes...)
-		devices, err := eng.spreadOver(&kernels.MatMul[float64]{M: 500, N: 500, K: 500, Alpha: 1})
+		who, err := eng.spreadOver(&kernels.MatMul[float64]{M: 500, N: 500, K: 500, Alpha: 1})
 		var got []string
-		for _, d := range devices {
+		for _, d := range who.devices {
 			got = append(got, d.ID())
 		}
 		if !slices.Equal(got, test.want) || !errors.Is(err, test.err) {
 			t.Errorf("%s: %v, error %v, want %v, error %v", name, got, err, test.want, test.err)
 		}
-		if devices, err := eng.spreadOver(&kernels.MatMul[float64]{M: 500, K: 500, Alpha: 1}); len(devices) > 0 || err != nil {
-			t.Errorf("%s: a product without elements goes to %v, error %v", name, devices, err)
+		if who, err := eng.spreadOver(&kernels.MatMul[float64]{M: 500, K: 500, Alpha: 1}); !who.none() || err != nil {
+			t.Errorf("%s: a product without elements goes to %v, error %v", name, who, err)
 		}
 	}
 }

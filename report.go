@@ -166,7 +166,7 @@ func (r *Report) setFlops(flops float64) {
 // of the memories of devices.
 func (r *Report) setProduct(p productJob, devices []device.Device) {
 	r.setFlops(p.Flops())
-	if r.BytesMoved == 0 || p.Flops() == 0 {
+	if r.BytesMoved == 0 || p.Flops() == 0 || len(devices) == 0 {
 		return
 	}
 	bounds, size := p.Bounds(), p.DType().Size()

@@ -52,6 +52,10 @@ type Worker struct {
 // certificates in config the address must be on this machine alone. log, if not
 // nil, is told of coordinators that come, are turned away, go with an error, or
 // cannot be joined.
+//
+// The matrices of products lie in this machine's memory, of which config.Memory is the
+// most that they take together, for all coordinators, and without it half. A product
+// that needs more is refused, and left to others.
 func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
 	if config == nil {
 		config = &Config{}
@@ -87,7 +91,18 @@ func OpenWorker(ctx context.Context, config *Config, log func(format string, arg
 		}
 	}
 	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, log), devices
+	w.host.LimitOperands(operandBytes(config.Memory))
 	return w, nil
+}
+
+// operandBytes returns how much of this machine's memory a worker takes for the matrices
+// of products: half of it, or what memory says if that is positive, up to 80 %.
+func operandBytes(memory int64) int64 {
+	total := float64(device.TotalMemory())
+	if memory > 0 {
+		return int64(min(float64(memory), 0.8*total))
+	}
+	return int64(0.5 * total)
 }
 
 // Addr returns the address at which w listens, or nil.

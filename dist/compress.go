@@ -10,9 +10,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Results are compressed where that brings them over sooner: on a connection
-// that is slower than the compressor, for results in which there is something
-// to be found. Both are measured on the results themselves.
+// Results and panels are compressed where that brings them over sooner: on a connection
+// that is slower than the compressor, for those in which there is something
+// to be found. Both are measured on what is sent itself.
 
 // encodingType says how the planes of a result are on the wire.
 type encodingType uint8
@@ -92,7 +92,7 @@ func (c *compression) pays() bool {
 	return pays
 }
 
-// compress returns o, a result, with its planes compressed if that makes them
+// compress returns o, a result or a panel, with its planes compressed if that makes them
 // smaller.
 func (c *compression) compress(o outgoing) outgoing {
 	z := compressors.Get().(*compressor)
@@ -109,9 +109,15 @@ func (c *compression) compress(o outgoing) outgoing {
 	if o.free != nil {
 		o.free()
 	}
-	m := o.message.(resultMessage)
-	m.Encoding = encodedZstd
-	o.message, o.planes, o.free = m, [][]byte{z.out}, func() { compressors.Put(z) }
+	switch m := o.message.(type) {
+	case resultMessage:
+		m.Encoding = encodedZstd
+		o.message = m
+	case panelMessage:
+		m.Encoding = encodedZstd
+		o.message = m
+	}
+	o.planes, o.free = [][]byte{z.out}, func() { compressors.Put(z) }
 	return o
 }
 
@@ -142,8 +148,8 @@ func decompress(r io.Reader, planes [][]byte) error {
 			return nil
 		}
 		if err == nil {
-			return protocolError("a compressed result has more than is due")
+			return protocolError("what was compressed has more than is due")
 		}
 	}
-	return fmt.Errorf("decompress a result: %w", err)
+	return fmt.Errorf("decompress: %w", err)
 }

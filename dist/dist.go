@@ -36,6 +36,10 @@ type Device interface {
 
 // Gridded is a Runner of a job whose tiles are better of some sizes than of others.
 // One whose Grid has a largest tile has room for a single one.
+//
+// The runner of a product reads no more of A and B than the rows and columns of its tile
+// and, where it has a Grid, those that fill up the steps in which they lie: on a host
+// the others may not have come yet.
 type Gridded interface {
 	kernels.Runner
 	Grid() tiler.Grid

@@ -17,6 +17,8 @@ type Host struct {
 	devices []hostDevice
 	log     func(format string, args ...any)
 
+	operands operandMemory
+
 	// drain is done when the host takes no more leases.
 	drain    context.Context
 	setDrain context.CancelFunc
@@ -34,6 +36,7 @@ type hostDevice struct {
 // an error; it may be nil.
 func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format string, args ...any)) *Host {
 	h := &Host{name: name, log: log}
+	h.operands.limit = defaultOperandBytes
 	h.drain, h.setDrain = context.WithCancel(context.Background())
 	if h.log == nil {
 		h.log = func(string, ...any) {}
@@ -45,6 +48,11 @@ func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format 
 	}
 	return h
 }
+
+// LimitOperands bounds the bytes that the matrices of all products together take in
+// this machine's memory, for all coordinators: 1 GiB unless it is called. A product that
+// takes more is refused. It is called before the host serves anybody.
+func (h *Host) LimitOperands(bytes int64) { h.operands.limit = bytes }
 
 // Draining reports whether Drain has been called.
 func (h *Host) Draining() bool { return h.drain.Err() != nil }
@@ -163,6 +171,6 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 		case <-ctx.Done():
 		}
 	})()
-	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}}
+	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}, fetching: newFetching(h, s.send)}
 	return c.run(ctx)
 }

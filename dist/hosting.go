@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
 )
 
 // hosting is one coordinator that a host serves.
@@ -16,8 +17,9 @@ type hosting struct {
 	host *Host
 	*session
 
-	unsent unsent
-	work   sync.WaitGroup
+	unsent   unsent
+	fetching *fetching
+	work     sync.WaitGroup
 
 	mu     sync.Mutex
 	jobs   map[uint64]*hostedJob
@@ -35,6 +37,11 @@ type hostedJob struct {
 	cancel context.CancelFunc
 	ctx    context.Context
 	leases sync.WaitGroup
+
+	// Of a product: its operands, and the steps of the device's panels. They are nil
+	// and zero otherwise, and grid is set with runner.
+	operands *hostedOperands
+	grid     tiler.Grid
 
 	moved atomic.Bool // the device has come on with it since the coordinator was told
 
@@ -71,8 +78,11 @@ const (
 func (c *hosting) run(ctx context.Context) error {
 	c.loops.Go(func() { c.read(c.control, maxBegin, c.handle) })
 	c.loops.Go(func() {
-		c.read(c.bulk, maxMessage, func(f frame, _ io.Reader) error {
-			return protocolError("message %d on the host's bulk stream", f.typ)
+		c.read(c.bulk, maxMessage, func(f frame, r io.Reader) error {
+			if f.typ != typePanel {
+				return protocolError("message %d on the host's bulk stream", f.typ)
+			}
+			return c.handle(f, r)
 		})
 	})
 	var cause error
@@ -137,7 +147,7 @@ func (c *hosting) tellProgress() {
 }
 
 // handle acts on a message of the coordinator.
-func (c *hosting) handle(f frame, _ io.Reader) error {
+func (c *hosting) handle(f frame, bulk io.Reader) error {
 	switch f.typ {
 	case typePing:
 		return nil
@@ -171,6 +181,12 @@ func (c *hosting) handle(f frame, _ io.Reader) error {
 			l.cancel()
 		}
 		return nil
+	case typePanel:
+		var m panelMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return c.fetching.receive(m, f.bulk, bulk)
 	}
 	return protocolError("message %d from a coordinator", f.typ)
 }
@@ -193,13 +209,21 @@ func (c *hosting) begin(m beginMessage) error {
 		j.cancel()
 		return err
 	}
+	if j.operands, err = c.fetching.use(j, m.Operands); err != nil {
+		c.mu.Unlock()
+		j.cancel()
+		return err
+	}
 	c.jobs[m.Job] = j
 	c.begins++
 	c.mu.Unlock()
 	c.work.Go(func() {
-		j.runner, j.err = j.device.Begin(j.ctx, job)
+		if j.operands != nil {
+			defer j.operands.letGo(j)
+		}
+		j.open()
 		close(j.ready)
-		answer := beganMessage{Job: m.Job}
+		answer := beganMessage{Job: m.Job, StepX: j.grid.StepX, StepY: j.grid.StepY}
 		if j.err != nil {
 			answer.Error = errorText(j.err)
 		}
@@ -210,9 +234,26 @@ func (c *hosting) begin(m beginMessage) error {
 			if err := j.runner.Close(); err != nil {
 				c.host.log("device %s: close a job: %v", j.device.ID(), err)
 			}
+			j.runner = nil // which keeps the operands
 		}
 	})
 	return nil
+}
+
+// open makes the device ready for j, of which it sets runner and grid, or err.
+func (j *hostedJob) open() {
+	job := j.job
+	if j.operands != nil {
+		if job, j.err = j.operands.begin(); j.err != nil {
+			return
+		}
+	}
+	if j.runner, j.err = j.device.Begin(j.ctx, job); j.err != nil {
+		return
+	}
+	if g, ok := j.runner.(Gridded); ok {
+		j.grid = g.Grid()
+	}
 }
 
 // forgetBegin notes that the answer to a begin need not wait any more.
@@ -314,6 +355,12 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	}
 	if j.err != nil {
 		return failed(j.err, false)
+	}
+	if j.operands != nil {
+		// While it waits for its turn, others compute.
+		if err := j.operands.need(l.ctx, l.tile, j.grid); err != nil {
+			return failed(err, l.ctx.Err() != nil)
+		}
 	}
 	done, err := c.turn(l.ctx, j.device)
 	if err != nil {

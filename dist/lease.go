@@ -400,7 +400,7 @@ func (l *lease) stop(err error) error {
 	if !l.answer() {
 		return errRefused
 	}
-	q.end(fmt.Errorf("verifying the result of tile %v: %w", l.tile, err))
+	q.end(err)
 	return nil
 }
 

@@ -209,7 +209,7 @@ func (c *badCoordinator) breakOff() {
 		}
 		return b
 	}
-	switch c.next() % 10 {
+	switch c.next() % 12 {
 	case 0:
 		c.say(c.control, mustFrame(typeHello, helloMessage{Kernels: kernels.Version}))
 	case 1:
@@ -221,7 +221,7 @@ func (c *badCoordinator) breakOff() {
 	case 4:
 		c.say(c.control, mustFrame(typeDrain, struct{}{}))
 	case 5: // anything on the stream that is the host's
-		c.say(c.bulk, mustFrame(messageType(1+c.next()%10), struct{}{}))
+		c.say(c.bulk, mustFrame(messageType(1+c.next()%13), struct{}{}))
 	case 6:
 		c.say(c.control, header(typeLease, 1<<31, 0))
 	case 7:
@@ -230,6 +230,10 @@ func (c *badCoordinator) breakOff() {
 		c.say(c.control, header(typeResult, 0, 1<<31+1))
 	case 9: // no CBOR
 		c.say(c.control, append(header([]messageType{typeBegin, typeEnd, typeLease, typeCancel}[c.next()%4], 3, 0), 0xff, byte(c.next()), 0))
+	case 10:
+		c.say(c.control, mustFrame(typeFetch, fetchMessage{Fetch: 1}))
+	case 11: // which nobody has asked for
+		c.say(c.control, mustFrame(typePanel, panelMessage{Fetch: uint64(c.next())}, c.take(50)...))
 	}
 }
 
@@ -382,7 +386,7 @@ func FuzzHost(f *testing.F) {
 	} {
 		f.Add(bytes.Join(parts, nil))
 	}
-	for how := range byte(10) {
+	for how := range byte(12) {
 		f.Add(bytes.Join([][]byte{begin(3, 0), lease(0), {13, 255, how, 0, 0, 0}, lease(0)}, nil))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -210,7 +210,7 @@ func (h *badHost) result(m leaseMessage, right bool) {
 func (h *badHost) breakOff(m leaseMessage) {
 	bulk := h.job.result(kernels.Tile{X: m.X, Y: m.Y, W: m.W, H: m.H})
 	whole := mustFrame(typeResult, resultMessage{Lease: m.Lease}, bulk...)
-	how := h.next() % 9
+	how := h.next() % 10
 	switch how {
 	case 0:
 		h.say(h.bulk, mustFrame(typeResult, resultMessage{Lease: m.Lease}, bulk[1:]...))
@@ -229,9 +229,11 @@ func (h *badHost) breakOff(m leaseMessage) {
 	case 6:
 		h.say(h.bulk, bytes.Repeat([]byte{0xff}, 100))
 	case 7:
-		h.say(h.control, mustFrame([]messageType{typeHello, typeBegin, typeEnd, typeLease, typeCancel}[h.next()%5], struct{}{}))
+		h.say(h.control, mustFrame([]messageType{typeHello, typeBegin, typeEnd, typeLease, typeCancel, typePanel}[h.next()%6], struct{}{}))
 	case 8:
 		h.say(h.control, mustFrame(typeFailed, map[int]int{1: -1}))
+	case 9: // of operands that nobody has
+		h.say(h.control, mustFrame(typeFetch, fetchMessage{Fetch: 1, Operands: 1 << 50, W: 1, H: 1}))
 	}
 	switch {
 	case how < 3:
@@ -254,7 +256,7 @@ func (h *badHost) hasBroken() bool {
 
 // idle says what nobody has asked for, when nothing is heard.
 func (h *badHost) idle() {
-	switch unknown := uint64(odd[h.next()%len(odd)])&^(1<<63) | 1<<50; h.next() % 6 {
+	switch unknown := uint64(odd[h.next()%len(odd)])&^(1<<63) | 1<<50; h.next() % 7 {
 	case 0:
 		h.say(h.bulk, mustFrame(typeResult, resultMessage{Lease: unknown}, make([]byte, 300*h.next())...))
 	case 1:
@@ -263,6 +265,10 @@ func (h *badHost) idle() {
 		h.say(h.control, mustFrame(typeBegan, beganMessage{Job: unknown}))
 	case 3:
 		h.say(h.control, append([]byte{byte(typePing), 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, "nonsense!"...))
+	case 4: // of a job that has no operands
+		if len(h.begun) > 0 {
+			h.say(h.control, mustFrame(typeFetch, fetchMessage{Fetch: unknown, Operands: h.begun[0], W: 1, H: 1}))
+		}
 	default:
 		if n := len(h.held); n > 0 {
 			h.result(h.held[n-1], true)

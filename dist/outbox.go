@@ -112,7 +112,7 @@ func (s *session) send(o outgoing) bool {
 			o = s.compression.compress(o)
 		}
 	}
-	if !box.put(o, o.typ == typeLease || o.typ == typeResult) {
+	if !box.put(o, o.typ == typeLease || o.typ == typeResult || o.typ == typePanel) {
 		return true
 	}
 	return s.writeTurn(box, &o) == nil

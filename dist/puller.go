@@ -3,6 +3,7 @@ package dist
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -52,7 +53,9 @@ func (c *crew) work(p *puller) {
 		case errors.Is(unverified, ErrWrong):
 			err = l.wrong(unverified)
 		case unverified != nil:
-			err = l.stop(unverified)
+			err = l.stop(fmt.Errorf("verifying the result of tile %v: %w", l.tile, unverified))
+		case errors.Is(err, errOperand):
+			err = l.stop(err)
 		case err == nil:
 			err = l.done(&used.view, busy)
 		case errors.Is(err, ErrLost):

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
 )
 
 // RemoteHost is a host as its coordinator has it: a session with it, and its
@@ -28,6 +29,7 @@ type RemoteHost struct {
 	draining bool // the host takes no more leases
 	begins   map[uint64]chan beganMessage
 	leases   map[uint64]wanted
+	fetches  *fetches
 }
 
 // wanted is a lease that is out.
@@ -96,7 +98,7 @@ func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust 
 	if err != nil {
 		return nil, err
 	}
-	r := &RemoteHost{session: s, addr: addr, begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}}
+	r := &RemoteHost{session: s, addr: addr, begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}, fetches: newFetches()}
 	for i, info := range s.peer.Devices {
 		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
 	}
@@ -158,14 +160,7 @@ func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 		if err := f.decode(&m); err != nil {
 			return err
 		}
-		for _, id := range m.Leases {
-			r.mu.Lock()
-			w := r.leases[id]
-			r.mu.Unlock()
-			if w.progress != nil {
-				w.progress()
-			}
-		}
+		r.comeOn(m.Leases)
 		return nil
 	case typeFailed:
 		var m failedMessage
@@ -184,8 +179,26 @@ func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 			return err
 		}
 		return r.receive(m, f.bulk, bulk)
+	case typeFetch:
+		var m fetchMessage
+		if err := f.decode(&m); err != nil {
+			return err
+		}
+		return r.fetch(m)
 	}
 	return protocolError("message %d from a host", f.typ)
+}
+
+// comeOn says of leases that they have come some way.
+func (r *RemoteHost) comeOn(leases []uint64) {
+	for _, id := range leases {
+		r.mu.Lock()
+		w := r.leases[id]
+		r.mu.Unlock()
+		if w.progress != nil {
+			w.progress()
+		}
+	}
 }
 
 // receive reads the size bytes of a result. Memory is taken only for a lease
@@ -282,7 +295,25 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 			"compute its image in parts, of fewer rows and columns each", len(spec), maxSpec)
 	}
 	h := d.host
+	served := h.serve(job)
+	r, err := d.begin(ctx, &remoteRunner{host: h, job: job, served: served}, spec)
+	if err != nil {
+		h.letGo(served)
+		return nil, err
+	}
+	return r, nil
+}
+
+// begin has the host begin r's job.
+func (d *remoteDevice) begin(ctx context.Context, r *remoteRunner, spec []byte) (kernels.Runner, error) {
+	h := d.host
 	id := h.lastID.Add(1)
+	r.id = id
+	r.buffers.New = func() any { return new(buffer) }
+	message := beginMessage{Job: id, Device: d.index, Kernel: r.job.Kernel(), Spec: spec}
+	if r.served != nil {
+		message.Operands = r.served.number
+	}
 	began := make(chan beganMessage, 1)
 	h.mu.Lock()
 	h.begins[id] = began
@@ -292,20 +323,21 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 		defer h.mu.Unlock()
 		delete(h.begins, id)
 	}()
-	r := &remoteRunner{host: h, id: id, job: job}
-	r.buffers.New = func() any { return new(buffer) }
-	if !h.send(outgoing{typ: typeBegin, message: beginMessage{Job: id, Device: d.index, Kernel: job.Kernel(), Spec: spec}}) {
+	if !h.send(outgoing{typ: typeBegin, message: message}) {
 		return nil, h.gone()
 	}
 	select {
 	case m := <-began:
 		if m.Error != "" {
-			r.Close()
+			r.end()
 			return nil, errors.New(printableLines(m.Error))
 		}
-		return r, nil
+		if r.served == nil {
+			return r, nil
+		}
+		return &remoteProduct{r, gridOf(m)}, nil
 	case <-ctx.Done():
-		r.Close()
+		r.end()
 		return nil, ctx.Err()
 	case <-h.ctx.Done():
 		return nil, h.gone()
@@ -327,7 +359,35 @@ type remoteRunner struct {
 	id   uint64
 	job  kernels.Job
 
-	buffers sync.Pool // of *buffer
+	served  *servedOperands // nil if the job has no operands
+	buffers sync.Pool       // of *buffer
+}
+
+// remoteProduct is the runner of a product.
+type remoteProduct struct {
+	*remoteRunner
+	grid tiler.Grid
+}
+
+// Grid returns the steps of the host's device. The tiles are about square, as the host
+// has to fetch less for them.
+func (r *remoteProduct) Grid() tiler.Grid { return r.grid }
+
+const (
+	// The steps where a device of a host has none: multiples of the panels of all CPU
+	// kernels.
+	usualStepX, usualStepY = 96, 168
+
+	// mostStep bounds what a host may call its steps.
+	mostStep = 4096
+)
+
+// gridOf returns the grid that the host has named.
+func gridOf(m beganMessage) tiler.Grid {
+	if m.StepX < 1 || m.StepX > mostStep || m.StepY < 1 || m.StepY > mostStep {
+		return tiler.Grid{StepX: usualStepX, StepY: usualStepY}
+	}
+	return tiler.Grid{StepX: m.StepX, StepY: m.StepY}
 }
 
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -364,16 +424,19 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()
 	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
 		return nil, h.gone()
 	}
+	var unreadable <-chan struct{}
+	if r.served != nil {
+		unreadable = r.served.failed.Done()
+	}
 	select {
 	case a := <-answered:
-		return a.result, a.err
+		return a.result, r.blame(a.err)
 	case <-ctx.Done():
-		h.mu.Lock()
-		delete(h.leases, id)
-		h.leaveIfDrained()
-		h.mu.Unlock()
-		h.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: id}})
+		h.forget(id)
 		return nil, ctx.Err()
+	case <-unreadable:
+		h.forget(id)
+		return nil, context.Cause(r.served.failed)
 	case <-h.ctx.Done():
 		select {
 		case a := <-answered: // it came just before the end
@@ -384,7 +447,31 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()
 	}
 }
 
-func (r *remoteRunner) Close() error {
+// forget cancels a lease, for the answer to which nobody waits any more.
+func (r *RemoteHost) forget(lease uint64) {
+	r.mu.Lock()
+	delete(r.leases, lease)
+	r.leaveIfDrained()
+	r.mu.Unlock()
+	r.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: lease}})
+}
+
+// blame returns the error of a tile, which is not the host's where an operand could
+// not be read.
+func (r *remoteRunner) blame(err error) error {
+	if err != nil && r.served != nil && r.served.failed.Err() != nil {
+		return context.Cause(r.served.failed)
+	}
+	return err
+}
+
+// end ends the job on the host.
+func (r *remoteRunner) end() {
 	r.host.send(outgoing{typ: typeEnd, message: endMessage{Job: r.id}})
+}
+
+func (r *remoteRunner) Close() error {
+	r.end()
+	r.host.letGo(r.served)
 	return nil
 }

@@ -81,7 +81,7 @@ func rightOpening(kind byte, data []byte) (size int, err error) {
 			return 0, ErrPeerTLS
 		}
 	case 1:
-		want = []byte("gpurun\x00\x01")
+		want = []byte("gpurun\x00\x02")
 	}
 	common := data[:min(len(data), len(want))]
 	switch {
@@ -110,7 +110,7 @@ func FuzzOpening(f *testing.F) {
 		f.Add(byte(kind), []byte("\x16\x03\x01"))
 		f.Add(byte(kind), plainAlert)
 	}
-	f.Add(byte(1), []byte("gpurun\x00\x02"))
+	f.Add(byte(1), []byte("gpurun\x00\x01"))
 	read := []func(io.Reader) error{receiveGreeting, readPreamble, receiveConfirm}
 	f.Fuzz(func(t *testing.T, kind byte, data []byte) {
 		size, want := rightOpening(kind, data)

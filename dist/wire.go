@@ -18,10 +18,10 @@ import (
 // in them.
 
 // protocolVersion changes when frames or messages do.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // preamble is what either side of a session sends first.
-const preamble = "gpurun\x00\x01" // the last byte is protocolVersion
+const preamble = "gpurun\x00\x02" // the last byte is protocolVersion
 
 // messageType is the first byte of a frame.
 type messageType uint8
@@ -38,6 +38,10 @@ const (
 	typePing
 	typeDrain
 	typeProgress
+	typeFetch
+	typePanel
+
+	typeLast = typePanel
 )
 
 const (
@@ -61,8 +65,10 @@ const (
 	// maxDevices bounds the devices of a host: each takes the axes of a job.
 	maxDevices = 64
 
-	// maxBulk bounds the bulk data of a frame, which only a result has.
-	maxBulk = 1 << 31
+	// maxBulk bounds the bulk data of a result, and maxPanel that of a panel. No
+	// other frame has any.
+	maxBulk  = 1 << 31
+	maxPanel = 4 << 20
 )
 
 // ErrProtocol is matched by the error about a peer that does not speak the
@@ -102,12 +108,22 @@ type beginMessage struct {
 	Device int    `cbor:"2,keyasint"` // index into the host's devices
 	Kernel string `cbor:"3,keyasint"`
 	Spec   []byte `cbor:"4,keyasint"` // see encodeJob
+
+	// Operands is a number for those of a product, chosen by the coordinator: the same
+	// on all devices of a host on which the product is begun. It is 0 for a job
+	// without.
+	Operands uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // beganMessage answers a beginMessage.
 type beganMessage struct {
 	Job   uint64 `cbor:"1,keyasint"`
 	Error string `cbor:"2,keyasint,omitempty"`
+
+	// The steps of the tiles that suit the device: see tiler.Grid. They are 0 where any
+	// do.
+	StepX int `cbor:"3,keyasint,omitempty"`
+	StepY int `cbor:"4,keyasint,omitempty"`
 }
 
 // endMessage ends a job that was begun.
@@ -152,6 +168,25 @@ type failedMessage struct {
 	Lease uint64 `cbor:"1,keyasint"`
 	Lost  bool   `cbor:"2,keyasint,omitempty"` // nothing is wrong with the tile
 	Error string `cbor:"3,keyasint"`
+}
+
+// fetchMessage asks for a part of an operand.
+type fetchMessage struct {
+	Fetch    uint64 `cbor:"1,keyasint"` // chosen by the host, never twice in a session
+	Operands uint64 `cbor:"2,keyasint"` // as in beginMessage
+	Operand  int    `cbor:"3,keyasint"` // operandA, operandB or operandC
+	X        int    `cbor:"4,keyasint"` // of the matrix as it is stored
+	Y        int    `cbor:"5,keyasint"`
+	W        int    `cbor:"6,keyasint"`
+	H        int    `cbor:"7,keyasint"`
+}
+
+// panelMessage answers a fetchMessage; the elements follow it as bulk data, unless
+// they could not be read.
+type panelMessage struct {
+	Fetch    uint64       `cbor:"1,keyasint"`
+	Error    string       `cbor:"2,keyasint,omitempty"`
+	Encoding encodingType `cbor:"3,keyasint,omitempty"` // of the elements
 }
 
 // errorText returns what is sent of the text of err. Of a text that is too long,
@@ -259,11 +294,11 @@ func readFrameIn(r io.Reader, memory []byte, largest uint32) (frame, error) {
 		limit = largest
 	}
 	switch {
-	case f.typ < typeHello || f.typ > typeProgress || h[1] != 0 || h[2] != 0 || h[3] != 0:
+	case f.typ < typeHello || f.typ > typeLast || h[1] != 0 || h[2] != 0 || h[3] != 0:
 		return frame{}, protocolError("frame begins with % x", h[:4])
 	case length > limit:
 		return frame{}, protocolError("message of %d bytes", length)
-	case bulk > maxBulk || bulk > 0 && f.typ != typeResult:
+	case bulk > mostBulk(f.typ):
 		return frame{}, protocolError("message %d with %d bytes of bulk data", f.typ, bulk)
 	}
 	f.bulk = int64(bulk)
@@ -273,6 +308,17 @@ func readFrameIn(r io.Reader, memory []byte, largest uint32) (frame, error) {
 	f.message = f.message[:length]
 	_, err := io.ReadFull(r, f.message)
 	return f, err
+}
+
+// mostBulk bounds the bulk data behind a message.
+func mostBulk(typ messageType) uint64 {
+	switch typ {
+	case typeResult:
+		return maxBulk
+	case typePanel:
+		return maxPanel
+	}
+	return 0
 }
 
 // decode decodes the message of f into m.
@@ -311,8 +357,18 @@ type mandelbrotSpec struct {
 	Magnitudes bool    `cbor:"9,keyasint,omitempty"`
 }
 
+// Travels reports whether hosts can work on job.
+func Travels(job kernels.Job) bool {
+	_, image := job.(*kernels.Mandelbrot)
+	_, product := productOf(job)
+	return image || product
+}
+
 // encodeJob returns what a host needs to know of job.
 func encodeJob(job kernels.Job) ([]byte, error) {
+	if p, ok := productOf(job); ok {
+		return encoding.Marshal(p)
+	}
 	m, ok := job.(*kernels.Mandelbrot)
 	if !ok {
 		return nil, fmt.Errorf("job %s cannot be sent to hosts", job.Kernel())
@@ -324,11 +380,18 @@ func encodeJob(job kernels.Job) ([]byte, error) {
 }
 
 // decodeJob is the inverse of encodeJob. It accepts only jobs that a device can
-// be given without harm.
+// be given without harm. A product comes without operands.
 func decodeJob(kernel string, spec []byte) (kernels.Job, error) {
-	if kernel != (*kernels.Mandelbrot)(nil).Kernel() {
-		return nil, protocolError("job of the unknown kernel %q", printable(kernel[:min(len(kernel), 64)]))
+	switch kernel {
+	case (*kernels.Mandelbrot)(nil).Kernel():
+		return decodeMandelbrot(spec)
+	case (*kernels.MatMul[float64])(nil).Kernel():
+		return decodeProduct(spec)
 	}
+	return nil, protocolError("job of the unknown kernel %q", printable(kernel[:min(len(kernel), 64)]))
+}
+
+func decodeMandelbrot(spec []byte) (kernels.Job, error) {
 	var s mandelbrotSpec
 	if err := decoding.Unmarshal(spec, &s); err != nil {
 		return nil, protocolError("job: %v", err)

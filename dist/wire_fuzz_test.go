@@ -44,6 +44,10 @@ func messageOf(typ messageType) any {
 		return &failedMessage{}
 	case typeProgress:
 		return &progressMessage{}
+	case typeFetch:
+		return &fetchMessage{}
+	case typePanel:
+		return &panelMessage{}
 	}
 	return &struct{}{} // ping and drain
 }
@@ -53,8 +57,8 @@ var someMessages = map[messageType]any{
 	typeHello: helloMessage{Kernels: 1, Name: "a", Devices: []DeviceInfo{
 		{ID: "cpu", Kind: "cpu", Name: "n", Slots: 2, Driver: "d", Units: 3, Memory: 1 << 40, F32: "exact", F64: "none"}, {},
 	}},
-	typeBegin:    beginMessage{Job: 1, Device: 2, Kernel: "mandelbrot", Spec: []byte{1, 2, 3}},
-	typeBegan:    beganMessage{Job: 1 << 40, Error: "cannot"},
+	typeBegin:    beginMessage{Job: 1, Device: 2, Kernel: "mandelbrot", Spec: []byte{1, 2, 3}, Operands: 4},
+	typeBegan:    beganMessage{Job: 1 << 40, Error: "cannot", StepX: 96, StepY: 168},
 	typeEnd:      endMessage{Job: math.MaxUint64},
 	typeLease:    leaseMessage{Lease: 1 << 33, Job: 2, X: 24, Y: 300, W: 70_000, H: 5},
 	typeCancel:   cancelMessage{Lease: 7},
@@ -63,13 +67,15 @@ var someMessages = map[messageType]any{
 	typePing:     struct{}{},
 	typeDrain:    struct{}{},
 	typeProgress: progressMessage{Leases: []uint64{1, 1 << 40}},
+	typeFetch:    fetchMessage{Fetch: 1, Operands: 1 << 40, Operand: 2, X: 24, Y: 300, W: 70_000, H: 5},
+	typePanel:    panelMessage{Fetch: 1 << 33, Error: "cannot", Encoding: encodedZstd},
 }
 
 // FuzzMessage decodes the message of the type in the first byte. What is taken
 // can be sent again, nothing takes much memory, and what the decoder of our own
 // takes the package takes as the same.
 func FuzzMessage(f *testing.F) {
-	for typ := typeHello; typ <= typeProgress; typ++ {
+	for typ := typeHello; typ <= typeLast; typ++ {
 		b, err := appendFrame(nil, typ, someMessages[typ], 0)
 		if err != nil {
 			f.Fatal(err)
@@ -93,7 +99,7 @@ func FuzzMessage(f *testing.F) {
 		if len(data) == 0 || len(data) > maxMessage {
 			return
 		}
-		typ := typeHello + messageType(data[0]-1)%(typeProgress-typeHello+1)
+		typ := typeHello + messageType(data[0]-1)%(typeLast-typeHello+1)
 		in := frame{typ: typ, message: data[1:]}
 		m := messageOf(typ)
 		err := in.decode(m)
@@ -149,14 +155,14 @@ func rightHeader(h []byte) bool {
 	if h[0] == 2 {
 		limit = 32 << 20
 	}
-	return h[0] >= 1 && h[0] <= 11 && h[1] == 0 && h[2] == 0 && h[3] == 0 && length <= limit &&
-		(bulk == 0 || h[0] == 7 && bulk <= 2<<30)
+	return h[0] >= 1 && h[0] <= 13 && h[1] == 0 && h[2] == 0 && h[3] == 0 && length <= limit &&
+		(bulk == 0 || h[0] == 7 && bulk <= 2<<30 || h[0] == 13 && bulk <= 4<<20)
 }
 
 // FuzzFrame reads a frame into memory of some size, and compares it with what
 // spec.md says of its bytes.
 func FuzzFrame(f *testing.F) {
-	for typ := typeHello; typ <= typeProgress; typ++ {
+	for typ := typeHello; typ <= typeLast; typ++ {
 		b, err := appendFrame(nil, typ, someMessages[typ], 0)
 		if err != nil {
 			f.Fatal(err)
@@ -165,7 +171,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(b[:len(b)-1], byte(0))
 		f.Add(append(b, b...), byte(255))
 	}
-	for typ := range byte(12) {
+	for typ := range byte(15) {
 		header := make([]byte, 16)
 		for _, at := range []int{1, 2, 3, 8, 15} { // reserved bytes, and bulk data
 			header[0], header[at] = typ, 1
@@ -175,6 +181,8 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add([]byte{7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0xa0}, byte(0))
 	f.Add([]byte{7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x80, 0, 0, 0, 0}, byte(0))
+	f.Add([]byte{13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0}, byte(0)) // 4 MiB, and more
+	f.Add([]byte{13, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x40, 0, 0, 0, 0, 0}, byte(0))
 	f.Add([]byte{2, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0}, byte(0))
 	f.Fuzz(func(t *testing.T, data []byte, memory byte) {
 		r := bytes.NewReader(data)
@@ -206,8 +214,8 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// FuzzJob decodes jobs. One that is taken is what kernels.Mandelbrot allows, and
-// comes back as it is when it is sent again.
+// FuzzJob decodes jobs. One that is taken is what kernels.Mandelbrot or kernels.MatMul
+// allows, and comes back as it is when it is sent again.
 func FuzzJob(f *testing.F) {
 	julia := remoteJob()
 	julia.Julia, julia.CRe, julia.Magnitudes, julia.T = true, 0.25, false, kernels.Float32
@@ -223,6 +231,10 @@ func FuzzJob(f *testing.F) {
 		f.Add("mandelbrot", spec)
 		f.Add("julia", spec)
 		f.Add("mandelbrot", spec[:len(spec)-1])
+	}
+	for _, spec := range someProducts(f) {
+		f.Add("matmul", spec)
+		f.Add("matmul", spec[:len(spec)-1])
 	}
 	one, nan := floatBytes([]float64{1}), math.NaN()
 	for _, bad := range []mandelbrotSpec{
@@ -251,23 +263,85 @@ func FuzzJob(f *testing.F) {
 			}
 			return
 		}
-		m := job.(*kernels.Mandelbrot)
-		if why := harm(m); kernel != "mandelbrot" || why != "" {
-			t.Fatalf("a job of kernel %q was taken: %s: %+v", kernel, why, m)
+		if why := harm(kernel, job); why != "" {
+			t.Fatalf("a job of kernel %q was taken: %s: %+v", kernel, why, job)
 		}
 		again, err := encodeJob(job)
 		if err != nil {
 			t.Fatal(err)
 		}
 		back, err := decodeJob(kernel, again)
-		if err != nil || !reflect.DeepEqual(back, job) {
+		if err != nil || !sameJob(back, job) {
 			t.Fatalf("%+v came back as %+v, %v", job, back, err)
 		}
 	})
 }
 
-// harm says in what m is not as the comments on kernels.Mandelbrot want it.
-func harm(m *kernels.Mandelbrot) string {
+// someProducts returns specs of products, good and bad.
+func someProducts(t testing.TB) (specs [][]byte) {
+	nan := math.NaN()
+	for _, s := range []productSpec{
+		{Type: 1, M: 3, N: 4, K: 5, Alpha: 1}, {Type: 2, TransA: true, TransB: true, M: 1, N: 1 << 20, K: 0, Alpha: 0.1, Beta: nan},
+		{Type: 1, M: 3, N: 4, K: 5, Alpha: nan, Beta: math.Inf(-1)}, {Type: 1, M: 3, N: 4, K: 5, Alpha: 0.1}, {Type: 1, M: 3, N: 4, K: 5, Beta: 1e300},
+		{Type: 0, M: 3, N: 4, K: 5}, {Type: 3, M: 3, N: 4, K: 5}, {Type: 2, N: 4, K: 5}, {Type: 2, M: 3, K: 5}, {Type: 2, M: -3, N: -4, K: 5},
+		{Type: 2, M: 3, N: 4, K: -5}, {Type: 2, M: 1 << 24, N: 1 << 24, K: 1}, {Type: 2, M: 1 << 32, N: 1 << 32, K: 1},
+		{Type: 2, M: math.MaxInt64, N: 1, K: math.MaxInt64}, {Type: 2, M: 1, N: math.MaxInt64, K: 2}, {Type: 2, M: 1 << 23, N: 1 << 24, K: 1 << 23},
+	} {
+		spec, err := encoding.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// sameJob reports whether two jobs are the same. Any NaN is any NaN.
+func sameJob(a, b kernels.Job) bool {
+	p, isProduct := productOf(a)
+	q, _ := productOf(b)
+	if !isProduct {
+		return reflect.DeepEqual(a, b)
+	}
+	return p.same(q) && reflect.TypeOf(a) == reflect.TypeOf(b)
+}
+
+// harm says in what a job is not as the comments on its type want it.
+func harm(kernel string, job kernels.Job) string {
+	switch job := job.(type) {
+	case *kernels.Mandelbrot:
+		if kernel == "mandelbrot" {
+			return harmOfImage(job)
+		}
+	case *kernels.MatMul[float32]:
+		if kernel == "matmul" {
+			return harmOfProduct(job.M, job.N, job.K, 4, len(job.A)+len(job.B)+len(job.C))
+		}
+	case *kernels.MatMul[float64]:
+		if kernel == "matmul" {
+			return harmOfProduct(job.M, job.N, job.K, 8, len(job.A)+len(job.B)+len(job.C))
+		}
+	}
+	return "the kernel"
+}
+
+// harmOfProduct is harm of a product: the bytes of each matrix have to be a number.
+func harmOfProduct(m, n, k, element, elements int) string {
+	switch {
+	case elements > 0:
+		return "it has elements"
+	case m < 1 || n < 1 || k < 0:
+		return "the sides"
+	}
+	for _, area := range []float64{float64(m) * float64(n), float64(m) * float64(k), float64(k) * float64(n)} {
+		if area*float64(element) > 0x1p50 {
+			return "the area"
+		}
+	}
+	return ""
+}
+
+func harmOfImage(m *kernels.Mandelbrot) string {
 	fits := func(v float64) bool { // in the type, and no NaN
 		return m.T == kernels.Float64 && v == v || m.T == kernels.Float32 && float64(float32(v)) == v
 	}

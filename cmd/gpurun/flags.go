@@ -33,16 +33,10 @@ type hostFlags struct {
 	wait   time.Duration
 }
 
-// add adds the flags to a verb; hosts says whether those can work on its jobs.
-func (f *jobFlags) add(cmd *cobra.Command, hosts bool) {
-	choices := []string{"auto", "all", "cpu", "gpu", "opencl"}
-	help := "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas"
-	if hosts {
-		choices = append(choices, "none")
-		help += "; or none, to leave the work to hosts"
-	}
+func (f *jobFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.device, "device", []string{"auto"}, help)
+	flags.StringSliceVar(&f.device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, "+
+		"or ids from 'gpurun devices', separated by commas; or none, to leave the work to hosts")
 	flags.Var(&f.memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
 	flags.Var(&f.verify, "verify", "compute this part of every result again, compare the bits, and set aside a device that is wrong; 5% where only --verify is said")
@@ -50,7 +44,7 @@ func (f *jobFlags) add(cmd *cobra.Command, hosts bool) {
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
-	fixed(cmd, "device", choices...)
+	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl", "none")
 	fixed(cmd, "tile", "auto")
 }
 

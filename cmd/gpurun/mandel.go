@@ -51,7 +51,7 @@ The image is computed and written in bands of rows, and need not fit into memory
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	f.jobFlags.add(cmd, true)
+	f.jobFlags.add(cmd)
 	f.hostFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.Var(&f.center, "center", "the middle of the image (default -0.5,0; 0,0 with --julia)")

@@ -22,6 +22,7 @@ import (
 // matmulFlags are the flags of the verb matmul.
 type matmulFlags struct {
 	jobFlags
+	hostFlags
 	size   dimensions
 	dtype  string
 	output string
@@ -41,11 +42,16 @@ is the same to the last bit whatever it is. It appears whole or not at all.
 
 A random M×K matrix and a K×N matrix are the same in every run. An element of
 the product takes 2·K operations: K multiplications and K additions, fused in
-pairs.`,
+pairs.
+
+Hosts that --hosts names, or that join, take part in what is worth sending: products
+that would take 50 ms here at least, and as long as their matrices on a line of
+1 GiB/s; with --device none in all. They fetch the parts of the matrices that they need.`,
 		Example: `  gpurun matmul A.npy B.npy -o C.npy
   gpurun matmul A.npy B.npy -o C.npy --mem 1GiB --device all --json
   gpurun matmul --size 4096
-  gpurun matmul --size 20000x10x300 --dtype f32 --json`,
+  gpurun matmul --size 20000x10x300 --dtype f32 --json
+  gpurun matmul --size 16384 --hosts gpu1:9473,gpu2:9473 --key cluster.key`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 0 && len(args) != 2 {
 				return usagef("%d files: name two, A.npy and B.npy, or none and a --size", len(args))
@@ -58,7 +64,8 @@ pairs.`,
 	flags.Var(&f.size, "size", "the size of the product: N, or MxNxK for an M×K matrix by a K×N matrix")
 	flags.StringVar(&f.dtype, "dtype", "f64", "f32 or f64")
 	flags.StringVarP(&f.output, "output", "o", "", "the file to write the product of two files to, .npy")
-	f.jobFlags.add(cmd, false)
+	f.jobFlags.add(cmd)
+	f.hostFlags.add(cmd)
 	for _, name := range []string{"mem", "tile"} {
 		flags.Lookup(name).Usage += "; no effect on random matrices where the CPU alone computes"
 	}
@@ -75,6 +82,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	}
 	var bar *progress
 	config := f.config()
+	f.hostFlags.set(config)
 	if len(files) > 0 && !f.quiet {
 		bar = newProgress(cmd.ErrOrStderr())
 		config.Progress = bar.set
@@ -89,6 +97,9 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	defer trace.Discard()
+	if !f.quiet {
+		noteMissingHosts(cmd, eng)
+	}
 	what := f.output
 	if len(files) > 0 {
 		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
@@ -110,8 +121,8 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 // check returns an error if the command line asks for nothing that can be done.
 func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 	switch changed := cmd.Flags().Changed; {
-	case slices.Contains(f.device, "none"):
-		return usagef("device none: no hosts take part in products: name a device, or leave --device out")
+	case slices.Equal(f.device, []string{"none"}) && len(f.hosts) == 0 && f.listen == "":
+		return usagef("device none: nobody is left to multiply: name --hosts, or an address to --listen at, or a device")
 	case len(files) > 0 && (changed("size") || changed("dtype")):
 		return usagef("two files have a size and a type: leave --size and --dtype out")
 	case len(files) > 0 && f.output == "":

@@ -55,7 +55,7 @@ addresses of this machine are served.`,
 	flags.StringVar(&listen, "listen", "", "the address to listen at: host:port, :port or unix:/path")
 	flags.StringVar(&join, "join", "", "the address of the coordinator to join, which listens there: host:port or unix:/path")
 	flags.StringSliceVar(&device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
-	flags.Var(&memory, "mem", "the most memory to use on each device, such as 2GiB (default 80 % of it)")
+	flags.Var(&memory, "mem", "the most memory to use on each device (default 80 % of it), and for the matrices of products (default half of this machine's)")
 	trust.add(cmd)
 	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors")
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")

@@ -1,0 +1,170 @@
+package dist
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// The operands of a product, of which op(A) and op(B) are multiplied and C is what
+// it may begin with.
+const (
+	operandA = iota
+	operandB
+	operandC
+	operandCount
+)
+
+// productSpec is a kernels.MatMul on the wire, without its operands.
+type productSpec struct {
+	Type   uint8   `cbor:"1,keyasint"`
+	TransA bool    `cbor:"2,keyasint,omitempty"`
+	TransB bool    `cbor:"3,keyasint,omitempty"`
+	M      int     `cbor:"4,keyasint"`
+	N      int     `cbor:"5,keyasint"`
+	K      int     `cbor:"6,keyasint"`
+	Alpha  float64 `cbor:"7,keyasint"` // which holds any float32 too
+	Beta   float64 `cbor:"8,keyasint"`
+}
+
+// maxOperand bounds the bytes of each matrix of a product that is taken from the wire,
+// so that no offset overflows. What a host has room for is far less.
+const maxOperand = 1 << 50
+
+// productOf returns what hosts are told of job, if it is a product.
+func productOf(job kernels.Job) (productSpec, bool) {
+	switch job := job.(type) {
+	case *kernels.MatMul[float32]:
+		return specOf(job), true
+	case *kernels.MatMul[float64]:
+		return specOf(job), true
+	}
+	return productSpec{}, false
+}
+
+func specOf[T float32 | float64](p *kernels.MatMul[T]) productSpec {
+	return productSpec{
+		Type: uint8(p.DType()), TransA: p.TransA, TransB: p.TransB, M: p.M, N: p.N, K: p.K,
+		Alpha: float64(p.Alpha), Beta: float64(p.Beta),
+	}
+}
+
+// decodeProduct returns the product that spec describes. Its matrices are nil.
+func decodeProduct(spec []byte) (kernels.Job, error) {
+	var s productSpec
+	if err := decoding.Unmarshal(spec, &s); err != nil {
+		return nil, protocolError("job: %v", err)
+	}
+	t := kernels.DType(s.Type)
+	switch {
+	case t != kernels.Float32 && t != kernels.Float64:
+		return nil, protocolError("job: a product in type %d", s.Type)
+	case s.M < 1 || s.N < 1 || s.K < 0:
+		return nil, protocolError("job: a product of %d×%d by %d×%d", s.M, s.K, s.K, s.N)
+	case t == kernels.Float32 && !(fits32(s.Alpha) && fits32(s.Beta)):
+		return nil, protocolError("job: α or β is no float32")
+	}
+	for _, sides := range [][2]int{{s.M, s.N}, {s.M, s.K}, {s.K, s.N}} {
+		if over, n := bits.Mul64(uint64(sides[0]), uint64(sides[1])); over > 0 || n > maxOperand/8 {
+			return nil, protocolError("job: a matrix of %d×%d", sides[0], sides[1])
+		}
+	}
+	return s.job([operandCount][]byte{}), nil
+}
+
+// fits32 reports whether x is a float32. Any NaN is.
+func fits32(x float64) bool { return float64(float32(x)) == x || math.IsNaN(x) }
+
+// job returns the product of the matrices, of which those that are not read are nil.
+func (s productSpec) job(matrices [operandCount][]byte) kernels.Job {
+	if s.Type == uint8(kernels.Float32) {
+		return jobOf[float32](s, matrices)
+	}
+	return jobOf[float64](s, matrices)
+}
+
+func jobOf[T float32 | float64](s productSpec, matrices [operandCount][]byte) *kernels.MatMul[T] {
+	return &kernels.MatMul[T]{
+		TransA: s.TransA, TransB: s.TransB, M: s.M, N: s.N, K: s.K, Alpha: T(s.Alpha), Beta: T(s.Beta),
+		A: kernels.Elements[T](matrices[operandA]), LDA: s.stored(operandA).W,
+		B: kernels.Elements[T](matrices[operandB]), LDB: s.stored(operandB).W,
+		C: kernels.Elements[T](matrices[operandC]), LDC: s.N,
+	}
+}
+
+// element returns the bytes of an element.
+func (s productSpec) element() int { return kernels.DType(s.Type).Size() }
+
+// reads reports whether an operand is read at all.
+func (s productSpec) reads(operand int) bool {
+	if operand == operandC {
+		return s.Beta != 0
+	}
+	return s.Alpha != 0 && s.K > 0
+}
+
+// stored returns all of an operand, as it is stored.
+func (s productSpec) stored(operand int) kernels.Tile {
+	switch {
+	case operand == operandC:
+		return kernels.Tile{W: s.N, H: s.M}
+	case operand == operandA && !s.TransA:
+		return kernels.Tile{W: s.K, H: s.M}
+	case operand == operandA:
+		return kernels.Tile{W: s.M, H: s.K}
+	case !s.TransB:
+		return kernels.Tile{W: s.N, H: s.K}
+	}
+	return kernels.Tile{W: s.K, H: s.N}
+}
+
+// part returns what the tile t of the product reads of an operand, as it is stored.
+func (s productSpec) part(operand int, t kernels.Tile) kernels.Tile {
+	switch {
+	case operand == operandC:
+		return t
+	case operand == operandA && !s.TransA:
+		return kernels.Tile{Y: t.Y, W: s.K, H: t.H}
+	case operand == operandA:
+		return kernels.Tile{X: t.Y, W: t.H, H: s.K}
+	case !s.TransB:
+		return kernels.Tile{X: t.X, W: t.W, H: s.K}
+	}
+	return kernels.Tile{Y: t.X, W: s.K, H: t.W}
+}
+
+// bytes returns what the operands take that are read. It does not overflow where each
+// has at most maxOperand.
+func (s productSpec) bytes() (n int64) {
+	for operand := range operandCount {
+		if s.reads(operand) {
+			n += int64(s.stored(operand).Area()) * int64(s.element())
+		}
+	}
+	return n
+}
+
+// readOperand puts a part of an operand of job, a product, into to, packed.
+func readOperand(job kernels.Job, to []byte, operand int, t kernels.Tile) error {
+	switch job := job.(type) {
+	case *kernels.MatMul[float32]:
+		return readPart(job, kernels.Elements[float32](to), operand, t)
+	case *kernels.MatMul[float64]:
+		return readPart(job, kernels.Elements[float64](to), operand, t)
+	}
+	return nil
+}
+
+func readPart[T float32 | float64](p *kernels.MatMul[T], to []T, operand int, t kernels.Tile) error {
+	switch operand {
+	case operandA:
+		return p.ReadA(to, t)
+	case operandB:
+		return p.ReadB(to, t)
+	}
+	for y := range t.H {
+		copy(to[y*t.W:][:t.W], p.C[(t.Y+y)*p.LDC+t.X:])
+	}
+	return nil
+}
