@@ -26,7 +26,7 @@ var imports = map[string][]string{
 	"device":             {"kernels", "kernels/cpu", "kernels/opencl", "tiler", "device/internal/cl", "github.com/klauspost/cpuid/v2", "github.com/shirou/gopsutil/v4/mem"},
 	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
-	"dist":               {"kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
+	"dist":               {"internal/npy", "kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"internal/lab":       {"internal/testenv"},
 	"internal/machine":   {"kernels/cpu"},
 	"internal/npy":       {"kernels"},

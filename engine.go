@@ -55,6 +55,12 @@ type Config struct {
 	// names does beside it. So it should sign for nothing else.
 	TLSCert, TLSKey, TLSCA string
 
+	// SharedFiles says that the hosts have the files that MatMulFiles reads, by the same
+	// absolute paths: on a file system that they share. Then they read the matrices
+	// there, and nothing of them is sent. A host that has no such file, or one of another
+	// size, time or other samples, takes no part.
+	SharedFiles bool
+
 	// Wait is how long a job waits for a host when no device is left.
 	Wait time.Duration
 

@@ -24,7 +24,7 @@ import (
 // written, as there is room for on the devices, of which Config.Memory is the budget;
 // on the CPU that is how much of the machine's memory is taken. The bits do not
 // depend on it. Hosts take part where Gemm64 says so. They fetch what they need of a and
-// b; one that has no room for the two takes no part.
+// b, or read them where they are: see Config.SharedFiles.
 //
 // c appears whole or not at all, in place of what was there before. It must not be a
 // or b. All that it takes is set aside on the disk before anything is computed, where
@@ -63,6 +63,27 @@ type fileMatrix[T float32 | float64] struct{ *npy.File }
 
 func (m fileMatrix[T]) Read(to []T, t kernels.Tile) error { return npy.Read(m.File, to, t) }
 
+// sharedMatrix is an operand in a file that hosts have too.
+type sharedMatrix[T float32 | float64] struct {
+	fileMatrix[T]
+	reference npy.Reference
+}
+
+// Reference makes it a dist.Shared.
+func (m sharedMatrix[T]) Reference() npy.Reference { return m.reference }
+
+// source returns the operand in f.
+func source[T float32 | float64](e *Engine, f *npy.File) (kernels.Source[T], error) {
+	if e.cluster == nil || !e.config.SharedFiles {
+		return fileMatrix[T]{f}, nil
+	}
+	reference, err := f.Reference()
+	if err != nil {
+		return nil, fmt.Errorf("gpurun: %w", err)
+	}
+	return sharedMatrix[T]{fileMatrix[T]{f}, reference}, nil
+}
+
 func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string, a, b *npy.File) error {
 	start := time.Now()
 	if a.Cols != b.Rows {
@@ -79,9 +100,12 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 	if err := sink.begin(); err != nil {
 		return fmt.Errorf("gpurun: %w", err)
 	}
-	p := kernels.MatMul[T]{
-		TransA: a.Fortran, TransB: b.Fortran, M: a.Rows, N: b.Cols, K: a.Cols, Alpha: 1,
-		SourceA: fileMatrix[T]{a}, SourceB: fileMatrix[T]{b},
+	p := kernels.MatMul[T]{TransA: a.Fortran, TransB: b.Fortran, M: a.Rows, N: b.Cols, K: a.Cols, Alpha: 1}
+	if p.SourceA, err = source[T](e, a); err != nil {
+		return err
+	}
+	if p.SourceB, err = source[T](e, b); err != nil {
+		return err
 	}
 	report, err := e.runFiles(ctx, &p, sink)
 	if err != nil {

@@ -138,6 +138,30 @@ func TestHostsFiles(t *testing.T) {
 	}
 }
 
+// TestHostsStream has hosts without room for the operands, of which the devices have
+// little memory, compute products of matrices in files: those come from the coordinator,
+// or are read by the hosts.
+func TestHostsStream(t *testing.T) {
+	rng := randomSource(t)
+	addrs, _ := startHosts(t,
+		&gpurun.Config{Devices: []string{"cpu"}, Memory: 100 << 10},
+		&gpurun.Config{Devices: []string{"opencl"}, Memory: 400 << 10},
+		&gpurun.Config{Devices: []string{"cpu"}, Memory: 300 << 10})
+	for _, shared := range []bool{false, true} {
+		for host, hosts := range map[string][]string{"little": addrs[:1], "opencl": addrs[1:2], "all": addrs} {
+			eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: hosts, SharedFiles: shared})
+			for range 3 {
+				p := newFileProblem[float64](t, rng, 80+rng.IntN(160), 80+rng.IntN(160), 100+rng.IntN(300), rng.IntN(2) == 0, rng.IntN(2) == 0)
+				c := filepath.Join(t.TempDir(), "c.npy")
+				if err := eng.MatMulFiles(t.Context(), c, p.a, p.b); err != nil {
+					t.Fatal(host, p.name, err)
+				}
+				loadMatrix[float64](t, c).same(t, p.want(), host+", "+p.name)
+			}
+		}
+	}
+}
+
 // TestHostsTakePartWhereItPays has an engine with hosts and a CPU compute a product that
 // is small, on the CPU alone, and one that is not, on both.
 func TestHostsTakePartWhereItPays(t *testing.T) {
@@ -208,9 +232,9 @@ func TestHostsRefuse(t *testing.T) {
 	addrs, _ := startHosts(t, &gpurun.Config{Devices: []string{"cpu"}, Memory: 1 << 20})
 	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: addrs})
 	p := newProblem[float64](randomSource(t), 300, 300, 300)
-	p.alpha, p.beta = 1, 0
+	p.alpha, p.beta = 1, 1
 	_, err := p.gemm(t.Context(), eng)
-	if !errors.Is(err, gpurun.ErrNoDevice) || !strings.Contains(err.Error(), "take 1440000 bytes, and of the 1048576") || !strings.Contains(err.Error(), "--mem") {
+	if !errors.Is(err, gpurun.ErrNoDevice) || !strings.Contains(err.Error(), "take 2160000 bytes, and of the 1048576") || !strings.Contains(err.Error(), "--mem") {
 		t.Errorf("the error is %v", err)
 	}
 }

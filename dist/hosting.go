@@ -223,7 +223,7 @@ func (c *hosting) begin(m beginMessage) error {
 		}
 		j.open()
 		close(j.ready)
-		answer := beganMessage{Job: m.Job, StepX: j.grid.StepX, StepY: j.grid.StepY}
+		answer := beganMessage{Job: m.Job, StepX: j.grid.StepX, StepY: j.grid.StepY, MaxW: j.grid.MaxW, MaxH: j.grid.MaxH}
 		if j.err != nil {
 			answer.Error = errorText(j.err)
 		}
@@ -244,7 +244,7 @@ func (c *hosting) begin(m beginMessage) error {
 func (j *hostedJob) open() {
 	job := j.job
 	if j.operands != nil {
-		if job, j.err = j.operands.begin(); j.err != nil {
+		if job, j.err = j.operands.begin(j); j.err != nil {
 			return
 		}
 	}

@@ -297,7 +297,7 @@ func TestPanelErrors(t *testing.T) {
 func TestHugeProduct(t *testing.T) {
 	h := startProductHost(t, &productDevice{id: "p"})
 	p := connectPeer(t, h, nil)
-	job := &kernels.MatMul[float64]{M: 1 << 23, N: 1 << 23, K: 1 << 23, Alpha: 1}
+	job := &kernels.MatMul[float64]{M: 1 << 23, N: 1 << 23, K: 1 << 23, Alpha: 1, Beta: 1}
 	before := footprintNow()
 	if err := writePieces(p.control, beginProduct(job, 1, 1)); err != nil {
 		t.Fatal(err)
@@ -307,7 +307,7 @@ func TestHugeProduct(t *testing.T) {
 	if err == nil {
 		err = f.decode(&m)
 	}
-	if err != nil || !strings.Contains(m.Error, "take 1125899906842624 bytes") {
+	if err != nil || !strings.Contains(m.Error, "take 1688849860263936 bytes") {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if cost := footprintNow().since(before); cost.bytes() > 1<<20 {
@@ -326,12 +326,12 @@ func TestChunks(t *testing.T) {
 			m := newHostedMatrix(s, operand)
 			o := &hostedOperands{spec: s, fetching: newFetching(nil, func(outgoing) bool { return true })}
 			o.matrices[operand] = m
-			chunks := o.request(kernels.Tile{W: s.N, H: s.M}, kernels.Tile{W: s.N, H: s.M})
+			chunks, _ := o.request(kernels.Tile{W: s.N, H: s.M}, kernels.Tile{W: s.N, H: s.M})
 			area := 0
 			for _, c := range chunks {
 				area += c.tile.Area()
 				bytes := 0
-				for _, row := range c.rows() {
+				for _, row := range c.rows {
 					bytes += len(row)
 				}
 				if size := c.tile.Area() * s.element(); size > maxPanel || bytes != size || !m.bounds.Contains(c.tile) || c.tile.Empty() {
@@ -358,7 +358,7 @@ func TestNeed(t *testing.T) {
 		}
 		h := NewHost("host", nil, nil, nil)
 		o := &hostedOperands{spec: s, fetching: newFetching(h, func(outgoing) bool { return true })}
-		if _, err := o.begin(); err != nil {
+		if _, err := o.begin(new(hostedJob)); err != nil {
 			t.Fatal(err)
 		}
 		x, y := rng.IntN(s.N), rng.IntN(s.M)
@@ -407,8 +407,9 @@ func TestNeed(t *testing.T) {
 // taken as fit together, and when they have ended, as many again.
 func TestManyProducts(t *testing.T) {
 	h := startProductHost(t, &productDevice{id: "p"})
-	h.LimitOperands(3 << 20)
-	job := plainProduct(200, 200, 250) // 800000 bytes
+	h.LimitOperands(4 << 20)
+	job := plainProduct(200, 200, 250)
+	job.Beta = 1 // so that nothing streams; 1120000 bytes
 	peers := []*peer{connectPeer(t, h, nil), connectPeer(t, h, nil)}
 	for round := range uint64(2) {
 		taken := 0

@@ -1,9 +1,12 @@
 package dist
 
 import (
+	"crypto/sha256"
+	"errors"
 	"math"
 	"math/bits"
 
+	"github.com/gpurun/gpurun/internal/npy"
 	"github.com/gpurun/gpurun/kernels"
 )
 
@@ -26,6 +29,25 @@ type productSpec struct {
 	K      int     `cbor:"6,keyasint"`
 	Alpha  float64 `cbor:"7,keyasint"` // which holds any float32 too
 	Beta   float64 `cbor:"8,keyasint"`
+
+	// The files that A and B are, if hosts are to find them by themselves.
+	FileA fileSpec `cbor:"9,keyasint,omitzero"`
+	FileB fileSpec `cbor:"10,keyasint,omitzero"`
+}
+
+// fileSpec is a npy.Reference on the wire.
+type fileSpec struct {
+	Path   string            `cbor:"1,keyasint"`
+	Size   int64             `cbor:"2,keyasint"`
+	Time   int64             `cbor:"3,keyasint"`
+	Sample [sha256.Size]byte `cbor:"4,keyasint"`
+}
+
+// Shared is a kernels.Source that is a file which hosts may have too.
+type Shared interface {
+	// Reference says which file. A host that has it by that name, and sees that it is
+	// the same, reads it; any other takes no part in the job.
+	Reference() npy.Reference
 }
 
 // maxOperand bounds the bytes of each matrix of a product that is taken from the wire,
@@ -46,9 +68,45 @@ func productOf(job kernels.Job) (productSpec, bool) {
 func specOf[T float32 | float64](p *kernels.MatMul[T]) productSpec {
 	return productSpec{
 		Type: uint8(p.DType()), TransA: p.TransA, TransB: p.TransB, M: p.M, N: p.N, K: p.K,
-		Alpha: float64(p.Alpha), Beta: float64(p.Beta),
+		Alpha: float64(p.Alpha), Beta: float64(p.Beta), FileA: fileOf(p.SourceA), FileB: fileOf(p.SourceB),
 	}
 }
+
+func fileOf(source any) fileSpec {
+	if shared, ok := source.(Shared); ok {
+		return fileSpec(shared.Reference())
+	}
+	return fileSpec{}
+}
+
+// unopened is an operand of which a host has been told the file.
+type unopened[T float32 | float64] struct{ file fileSpec }
+
+func (u unopened[T]) Reference() npy.Reference { return npy.Reference(u.file) }
+
+func (u unopened[T]) Read([]T, kernels.Tile) error {
+	return errors.New("it has not been opened yet")
+}
+
+// file returns which file an operand is, or nothing.
+func (s productSpec) file(operand int) npy.Reference {
+	switch operand {
+	case operandA:
+		return npy.Reference(s.FileA)
+	case operandB:
+		return npy.Reference(s.FileB)
+	}
+	return npy.Reference{}
+}
+
+// same reports whether two products are one, but for their operands.
+func (s productSpec) same(other productSpec) bool {
+	alpha, beta := sameOrNaN(s.Alpha, other.Alpha), sameOrNaN(s.Beta, other.Beta)
+	s.Alpha, s.Beta, other.Alpha, other.Beta = 0, 0, 0, 0
+	return s == other && alpha && beta
+}
+
+func sameOrNaN(a, b float64) bool { return a == b || a != a && b != b }
 
 // decodeProduct returns the product that spec describes. Its matrices are nil.
 func decodeProduct(spec []byte) (kernels.Job, error) {
@@ -64,13 +122,29 @@ func decodeProduct(spec []byte) (kernels.Job, error) {
 		return nil, protocolError("job: a product of %d×%d by %d×%d", s.M, s.K, s.K, s.N)
 	case t == kernels.Float32 && !(fits32(s.Alpha) && fits32(s.Beta)):
 		return nil, protocolError("job: α or β is no float32")
+	case len(s.FileA.Path) > npy.MaxPath || len(s.FileB.Path) > npy.MaxPath:
+		return nil, protocolError("job: names of files with %d and %d bytes", len(s.FileA.Path), len(s.FileB.Path))
 	}
 	for _, sides := range [][2]int{{s.M, s.N}, {s.M, s.K}, {s.K, s.N}} {
 		if over, n := bits.Mul64(uint64(sides[0]), uint64(sides[1])); over > 0 || n > maxOperand/8 {
 			return nil, protocolError("job: a matrix of %d×%d", sides[0], sides[1])
 		}
 	}
-	return s.job([operandCount][]byte{}), nil
+	if s.Type == uint8(kernels.Float32) {
+		return unopenedJob[float32](s), nil
+	}
+	return unopenedJob[float64](s), nil
+}
+
+func unopenedJob[T float32 | float64](s productSpec) *kernels.MatMul[T] {
+	p := jobOf[T](s, [operandCount][]byte{})
+	if s.FileA != (fileSpec{}) {
+		p.SourceA = unopened[T]{s.FileA}
+	}
+	if s.FileB != (fileSpec{}) {
+		p.SourceB = unopened[T]{s.FileB}
+	}
+	return p
 }
 
 // fits32 reports whether x is a float32. Any NaN is.
@@ -91,6 +165,33 @@ func jobOf[T float32 | float64](s productSpec, matrices [operandCount][]byte) *k
 		B: kernels.Elements[T](matrices[operandB]), LDB: s.stored(operandB).W,
 		C: kernels.Elements[T](matrices[operandC]), LDC: s.N,
 	}
+}
+
+// reading puts the rows and columns of t, of an operand as it is stored, into to, packed.
+type reading func(operand int, to []byte, t kernels.Tile) error
+
+// streaming returns the product of the matrices that read reads.
+func (s productSpec) streaming(read reading) kernels.Job {
+	if s.Type == uint8(kernels.Float32) {
+		return streamingJob[float32](s, read)
+	}
+	return streamingJob[float64](s, read)
+}
+
+func streamingJob[T float32 | float64](s productSpec, read reading) *kernels.MatMul[T] {
+	p := jobOf[T](s, [operandCount][]byte{})
+	p.SourceA, p.SourceB = streamed[T]{read, operandA}, streamed[T]{read, operandB}
+	return p
+}
+
+// streamed is an operand as a kernels.Source.
+type streamed[T float32 | float64] struct {
+	read    reading
+	operand int
+}
+
+func (s streamed[T]) Read(to []T, t kernels.Tile) error {
+	return s.read(s.operand, kernels.Bytes(to), t)
 }
 
 // element returns the bytes of an element.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -335,7 +336,7 @@ func (d *remoteDevice) begin(ctx context.Context, r *remoteRunner, spec []byte) 
 		if r.served == nil {
 			return r, nil
 		}
-		return &remoteProduct{r, gridOf(m)}, nil
+		return &remoteProduct{r, gridOf(m, r.served.spec.element())}, nil
 	case <-ctx.Done():
 		r.end()
 		return nil, ctx.Err()
@@ -380,14 +381,25 @@ const (
 
 	// mostStep bounds what a host may call its steps.
 	mostStep = 4096
+
+	// mostReading is the bytes of the largest tile for a device that reads panels: the
+	// larger it is the less is read, and the more memory it takes of the coordinator.
+	mostReading = 64 << 20
 )
 
-// gridOf returns the grid that the host has named.
-func gridOf(m beganMessage) tiler.Grid {
-	if m.StepX < 1 || m.StepX > mostStep || m.StepY < 1 || m.StepY > mostStep {
-		return tiler.Grid{StepX: usualStepX, StepY: usualStepY}
+// gridOf returns the grid that the host has named, for elements of so many bytes.
+func gridOf(m beganMessage, element int) tiler.Grid {
+	g := tiler.Grid{StepX: usualStepX, StepY: usualStepY}
+	if m.StepX >= 1 && m.StepX <= mostStep && m.StepY >= 1 && m.StepY <= mostStep {
+		g.StepX, g.StepY = m.StepX, m.StepY
 	}
-	return tiler.Grid{StepX: m.StepX, StepY: m.StepY}
+	if m.MaxW >= 1 && m.MaxH >= 1 {
+		most := mostReading / element
+		square := int(math.Sqrt(float64(most)))
+		g.MaxW = min(m.MaxW, max(square, most/m.MaxH))
+		g.MaxH = min(m.MaxH, most/g.MaxW)
+	}
+	return g
 }
 
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {

@@ -120,10 +120,11 @@ type beganMessage struct {
 	Job   uint64 `cbor:"1,keyasint"`
 	Error string `cbor:"2,keyasint,omitempty"`
 
-	// The steps of the tiles that suit the device: see tiler.Grid. They are 0 where any
-	// do.
+	// The tiles that suit the device: see tiler.Grid. They are 0 where any do.
 	StepX int `cbor:"3,keyasint,omitempty"`
 	StepY int `cbor:"4,keyasint,omitempty"`
+	MaxW  int `cbor:"5,keyasint,omitempty"`
+	MaxH  int `cbor:"6,keyasint,omitempty"`
 }
 
 // endMessage ends a job that was begun.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/gpurun/gpurun/kernels"
@@ -285,6 +286,8 @@ func someProducts(t testing.TB) (specs [][]byte) {
 		{Type: 1, M: 3, N: 4, K: 5, Alpha: nan, Beta: math.Inf(-1)}, {Type: 1, M: 3, N: 4, K: 5, Alpha: 0.1}, {Type: 1, M: 3, N: 4, K: 5, Beta: 1e300},
 		{Type: 0, M: 3, N: 4, K: 5}, {Type: 3, M: 3, N: 4, K: 5}, {Type: 2, N: 4, K: 5}, {Type: 2, M: 3, K: 5}, {Type: 2, M: -3, N: -4, K: 5},
 		{Type: 2, M: 3, N: 4, K: -5}, {Type: 2, M: 1 << 24, N: 1 << 24, K: 1}, {Type: 2, M: 1 << 32, N: 1 << 32, K: 1},
+		{Type: 1, M: 3, N: 4, K: 5, Alpha: 1, FileA: fileSpec{Path: "/a.npy", Size: 188, Time: 1e18, Sample: [32]byte{1, 2}}},
+		{Type: 1, M: 3, N: 4, K: 5, FileA: fileSpec{Path: strings.Repeat("/a", 2049)}, FileB: fileSpec{Time: -1}},
 		{Type: 2, M: math.MaxInt64, N: 1, K: math.MaxInt64}, {Type: 2, M: 1, N: math.MaxInt64, K: 2}, {Type: 2, M: 1 << 23, N: 1 << 24, K: 1 << 23},
 	} {
 		spec, err := encoding.Marshal(s)

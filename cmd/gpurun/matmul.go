@@ -26,6 +26,7 @@ type matmulFlags struct {
 	size   dimensions
 	dtype  string
 	output string
+	shared bool
 }
 
 func matmulCommand() *cobra.Command {
@@ -46,7 +47,8 @@ pairs.
 
 Hosts that --hosts names, or that join, take part in what is worth sending: products
 that would take 50 ms here at least, and as long as their matrices on a line of
-1 GiB/s; with --device none in all. They fetch the parts of the matrices that they need.`,
+1 GiB/s; with --device none in all. They fetch the parts of the matrices that they need,
+or, with --shared-fs, read the files themselves.`,
 		Example: `  gpurun matmul A.npy B.npy -o C.npy
   gpurun matmul A.npy B.npy -o C.npy --mem 1GiB --device all --json
   gpurun matmul --size 4096
@@ -64,6 +66,7 @@ that would take 50 ms here at least, and as long as their matrices on a line of
 	flags.Var(&f.size, "size", "the size of the product: N, or MxNxK for an M×K matrix by a K×N matrix")
 	flags.StringVar(&f.dtype, "dtype", "f64", "f32 or f64")
 	flags.StringVarP(&f.output, "output", "o", "", "the file to write the product of two files to, .npy")
+	flags.BoolVar(&f.shared, "shared-fs", false, "the hosts read the two files by themselves, by the same paths; one that has others takes no part")
 	f.jobFlags.add(cmd)
 	f.hostFlags.add(cmd)
 	for _, name := range []string{"mem", "tile"} {
@@ -83,6 +86,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	var bar *progress
 	config := f.config()
 	f.hostFlags.set(config)
+	config.SharedFiles = f.shared
 	if len(files) > 0 && !f.quiet {
 		bar = newProgress(cmd.ErrOrStderr())
 		config.Progress = bar.set
@@ -125,6 +129,10 @@ func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 		return usagef("device none: nobody is left to multiply: name --hosts, or an address to --listen at, or a device")
 	case len(files) > 0 && (changed("size") || changed("dtype")):
 		return usagef("two files have a size and a type: leave --size and --dtype out")
+	case f.shared && len(files) == 0:
+		return usagef("--shared-fs is about two files: name them")
+	case f.shared && len(f.hosts) == 0 && f.listen == "":
+		return usagef("--shared-fs is about hosts: name --hosts, or an address to --listen at")
 	case len(files) > 0 && f.output == "":
 		return usagef("no output: name the product's file with -o C.npy")
 	case len(files) > 0 && !strings.EqualFold(filepath.Ext(f.output), ".npy"):

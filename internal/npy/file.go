@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"time"
-	"unsafe"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -98,18 +97,23 @@ func (f *File) Lines() (lines, length int) {
 	return f.Rows, f.Cols
 }
 
-// Read reads the lines Y … and of each of them the elements X … of t, which lies
-// within Lines, into to, packed. T is the file's type.
+// Read is ReadBytes for elements of T, which is the file's type.
 func Read[T float32 | float64](f *File, to []T, t kernels.Tile) error {
+	return f.ReadBytes(kernels.Bytes(to), t)
+}
+
+// ReadBytes reads the lines Y … and of each of them the elements X … of t, which lies
+// within Lines, into to, packed.
+func (f *File) ReadBytes(to []byte, t kernels.Tile) error {
 	_, length := f.Lines()
-	size := int64(unsafe.Sizeof(T(0)))
+	size := int64(f.Type.Size())
 	at := f.offset + (int64(t.Y)*int64(length)+int64(t.X))*size
-	lines, width := t.H, t.W
+	lines, width := t.H, t.W*int(size)
 	if t.W == length {
-		lines, width = 1, t.W*t.H // they follow each other
+		lines, width = 1, width*t.H // they follow each other
 	}
 	for y := range lines {
-		if err := f.readAt(kernels.Bytes(to[y*width:][:width]), at+int64(y)*int64(length)*size); err != nil {
+		if err := f.readAt(to[y*width:][:width], at+int64(y)*int64(length)*size); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -279,4 +280,65 @@ func binaryNoise(rng *rand.Rand) []byte {
 		noise = append(noise, byte(rng.Uint32()))
 	}
 	return noise
+}
+
+// TestReference opens files by reference: the same by its own name and by another, and
+// none that is not.
+func TestReference(t *testing.T) {
+	for _, cols := range []int{0, 1, 500, 100_000} {
+		path := filepath.Join(t.TempDir(), "a.npy")
+		content := Header{Type: kernels.Float64, Rows: 3, Cols: cols}.Append(nil)
+		content = append(content, make([]byte, 24*cols)...)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref, err := f.Reference()
+		f.Close()
+		if err != nil || ref.Size != info.Size() || ref.Time != info.ModTime().UnixNano() || !filepath.IsAbs(ref.Path) {
+			t.Fatalf("%+v, %v", ref, err)
+		}
+		reopen := func(what string, want error) {
+			t.Helper()
+			f, err := OpenSame(ref)
+			if !errors.Is(err, want) {
+				t.Errorf("%d columns, %s: %v", cols, what, err)
+			}
+			if err == nil {
+				f.Close()
+			}
+		}
+		reopen("as it was", nil)
+		// Another element at either end, in a file of the same size and time.
+		for _, at := range []int{len(content) - 1, len(content) - 24*cols} {
+			if cols == 0 {
+				break
+			}
+			other := slices.Clone(content)
+			other[at]++
+			if err := errors.Join(os.WriteFile(path, other, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+				t.Fatal(err)
+			}
+			reopen(fmt.Sprintf("byte %d changed", at), ErrOther)
+		}
+		if err := errors.Join(os.WriteFile(path, content, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+		reopen("written again", nil)
+		if err := os.Chtimes(path, info.ModTime(), info.ModTime().Add(time.Microsecond)); err != nil {
+			t.Fatal(err)
+		}
+		reopen("later", ErrOther)
+		if err := os.WriteFile(path, append(content, 0), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		reopen("longer", ErrOther)
+	}
 }

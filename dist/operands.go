@@ -1,0 +1,331 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gpurun/gpurun/internal/npy"
+	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/tiler"
+)
+
+// This file is the host's side of operands. Where there is room for them they lie whole
+// in its memory, and the parts of them come when a tile needs them, and stay. All
+// devices on which a product is begun share them. Where there is not, each device
+// reads panels of them beside its block of C. Either way they come from files that the
+// host has too, or from the coordinator.
+
+const (
+	// chunkBytes is about what is fetched at once: much enough that a fetch costs
+	// nothing beside it, and so little that a tile soon has something to wait for.
+	chunkBytes = 1 << 20
+
+	// A chunk of A has so many rows of op(A) at least, and one of B so many columns of
+	// op(B), that no more is fetched than neighbouring tiles need too.
+	chunkLines = 64
+
+	// A chunk of C has so many elements, and no more columns if there are rows: each is
+	// of use to one tile.
+	chunkAreaC, chunkColsC = 1 << 15, 256
+
+	// defaultOperandBytes is what the operands of all products on a host may take,
+	// unless LimitOperands says otherwise.
+	defaultOperandBytes = 1 << 30
+)
+
+// errNoRoom is matched by the error about operands for which there is no memory.
+var errNoRoom = errors.New("no room for matrices")
+
+// operandMemory is the bytes that operands may still take on a host.
+type operandMemory struct {
+	limit int64
+	taken atomic.Int64
+}
+
+// take takes so many bytes, or returns an error that matches errNoRoom.
+func (m *operandMemory) take(bytes int64) error {
+	if taken := m.taken.Add(bytes); taken > m.limit {
+		m.taken.Add(-bytes)
+		return fmt.Errorf("%w: those of the product take %d bytes, and of the %d that this host keeps for such %d are free: "+
+			"start its worker with more --mem, multiply smaller matrices, or leave the host out", errNoRoom, bytes, m.limit, max(0, m.limit-(taken-bytes)))
+	}
+	return nil
+}
+
+func (m *operandMemory) giveBack(bytes int64) { m.taken.Add(-bytes) }
+
+// hostedOperands are the operands of a product of one coordinator.
+type hostedOperands struct {
+	fetching *fetching
+	number   uint64
+	spec     productSpec
+
+	once     sync.Once // sets the following
+	files    [operandCount]*npy.File
+	matrices [operandCount]hostedMatrix // empty where devices stream
+	streams  bool
+	bytes    int64 // taken of the host's memory
+	err      error
+
+	jobs []*hostedJob // that use them; guarded by fetching.mu
+}
+
+// hostedMatrix is an operand, and which chunks of it are there.
+type hostedMatrix struct {
+	data          []byte
+	bounds        kernels.Tile
+	chunkW        int
+	chunkH        int
+	chunksPerLine int
+	chunks        []*chunk // nil where nobody has needed it yet; guarded by fetching.mu
+}
+
+// use returns the operands called number of job, a product, for j, which lets go of
+// them. It returns nil for another job.
+func (f *fetching) use(j *hostedJob, number uint64) (*hostedOperands, error) {
+	spec, ok := productOf(j.job)
+	if !ok {
+		return nil, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.operands[number]
+	switch {
+	case number == 0:
+		return nil, protocolError("a product without a number for its operands")
+	case o == nil:
+		o = &hostedOperands{fetching: f, number: number, spec: spec}
+		f.operands[number] = o
+	case !o.spec.same(spec):
+		return nil, protocolError("operands %d are of two products", number)
+	}
+	o.jobs = append(o.jobs, j)
+	return o, nil
+}
+
+// largeOperands is how many bytes are worth giving back to the system at once.
+const largeOperands = 64 << 20
+
+// letGo ends the use of o by j. Nobody computes with it any more.
+func (o *hostedOperands) letGo(j *hostedJob) {
+	if !o.drop(j) {
+		return
+	}
+	for _, f := range o.files {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if o.bytes >= largeOperands {
+		// Else the next product would take its memory beside this one's, which nobody
+		// uses, and both together more than the limit.
+		debug.FreeOSMemory()
+	}
+	o.fetching.host.operands.giveBack(o.bytes)
+}
+
+// drop takes j out of the users of o, and reports whether there are none left: then
+// nothing refers to the elements any more.
+func (o *hostedOperands) drop(j *hostedJob) bool {
+	f := o.fetching
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o.jobs = slices.DeleteFunc(o.jobs, func(user *hostedJob) bool { return user == j })
+	if len(o.jobs) > 0 {
+		return false
+	}
+	delete(f.operands, o.number)
+	f.waiting = slices.DeleteFunc(f.waiting, func(c *chunk) bool { return c.operands == o })
+	for _, c := range f.out {
+		if c.operands == o {
+			c.rows = nil
+		}
+	}
+	for i := range o.matrices {
+		o.matrices[i].data, o.matrices[i].chunks = nil, nil
+	}
+	return true
+}
+
+// begin returns the product with its operands, for the device of j. Memory is taken for
+// all of them, which costs little until they come.
+func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
+	if o.once.Do(o.open); o.err != nil {
+		return nil, o.err
+	}
+	if !o.streams {
+		var all [operandCount][]byte
+		for operand := range o.matrices {
+			all[operand] = o.matrices[operand].data
+		}
+		return o.spec.job(all), nil
+	}
+	return o.spec.streaming(func(operand int, to []byte, t kernels.Tile) error {
+		if f := o.files[operand]; f != nil {
+			return f.ReadBytes(to, t)
+		}
+		return o.fetching.read(j.ctx, o, operand, to, t)
+	}), nil
+}
+
+// open opens the files of o, and makes room for its matrices if there is any.
+func (o *hostedOperands) open() {
+	if o.err = o.openFiles(); o.err != nil {
+		return
+	}
+	bytes := o.spec.bytes()
+	if err := o.fetching.host.operands.take(bytes); err != nil {
+		if o.streams = !o.spec.reads(operandC); !o.streams {
+			o.err = err
+		}
+		return
+	}
+	o.bytes = bytes
+	for operand := range operandCount {
+		if o.spec.reads(operand) {
+			o.matrices[operand] = newHostedMatrix(o.spec, operand)
+		}
+	}
+}
+
+func (o *hostedOperands) openFiles() error {
+	for operand := range operandCount {
+		ref := o.spec.file(operand)
+		if ref == (npy.Reference{}) || !o.spec.reads(operand) {
+			continue
+		}
+		f, err := npy.OpenSame(ref)
+		if err != nil {
+			return fmt.Errorf("%w: let the hosts reach the same file by the same name, or leave --shared-fs out", err)
+		}
+		o.files[operand] = f
+		lines, length := f.Lines()
+		if whole := o.spec.stored(operand); f.Type.Size() != o.spec.element() || lines != whole.H || length != whole.W {
+			return fmt.Errorf("%s has %d lines of %d elements of %v, and not those of the product", f.Path(), lines, length, f.Type)
+		}
+	}
+	return nil
+}
+
+func newHostedMatrix(s productSpec, operand int) hostedMatrix {
+	bounds := s.stored(operand)
+	m := hostedMatrix{bounds: bounds}
+	if operand == operandC {
+		m.chunkH = min(bounds.H, chunkAreaC/min(bounds.W, chunkColsC))
+		m.chunkW = min(bounds.W, chunkAreaC/m.chunkH)
+	} else {
+		// Steps lie along the rows of one and along the columns of the other.
+		lines, steps := bounds.H, bounds.W
+		alongRows := operand == operandA && !s.TransA || operand == operandB && s.TransB
+		if !alongRows {
+			lines, steps = steps, lines
+		}
+		elements := chunkBytes / s.element()
+		lines = min(lines, max(chunkLines, elements/steps))
+		steps = min(steps, max(1, elements/lines))
+		if m.chunkW, m.chunkH = steps, lines; !alongRows {
+			m.chunkW, m.chunkH = lines, steps
+		}
+	}
+	m.chunksPerLine = (bounds.W-1)/m.chunkW + 1
+	m.chunks = make([]*chunk, m.chunksPerLine*((bounds.H-1)/m.chunkH+1))
+	m.data = kernels.Bytes(make([]float64, (bounds.Area()*s.element()+7)/8))[:bounds.Area()*s.element()]
+	return m
+}
+
+// rows returns the memory of a part of m.
+func (m *hostedMatrix) rows(t kernels.Tile, element int) (rows [][]byte) {
+	line := m.bounds.W * element
+	if t.W == m.bounds.W {
+		return [][]byte{m.data[t.Y*line : (t.Y+t.H)*line]}
+	}
+	for y := range t.H {
+		rows = append(rows, m.data[(t.Y+y)*line+t.X*element:][:t.W*element])
+	}
+	return rows
+}
+
+// need makes sure that all that t, a tile of the product, reads is there: also what a
+// device reads that has operands in panels as high and wide as the steps of grid.
+func (o *hostedOperands) need(ctx context.Context, t kernels.Tile, grid tiler.Grid) error {
+	if o.streams {
+		return nil
+	}
+	whole := kernels.Tile{W: o.spec.N, H: o.spec.M}
+	lines := t
+	lines.X, lines.W = widen(t.X, t.W, grid.StepX, whole.W)
+	lines.Y, lines.H = widen(t.Y, t.H, grid.StepY, whole.H)
+	missing, fresh := o.request(lines, t)
+	for _, c := range fresh {
+		// Whatever becomes of t: others may wait for it.
+		o.fetching.finish(c, c.readFile(o.files[c.operand]))
+	}
+	for _, c := range missing {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return nil
+}
+
+// widen returns the stretch of whole steps that holds the one of n lines from first on.
+func widen(first, n, step, all int) (from, count int) {
+	step = max(step, 1)
+	from = first / step * step
+	end := min((first+n+step-1)/step*step, all)
+	return from, end - from
+}
+
+// request asks for the chunks that are needed for the rows and columns of lines, and
+// for the tile of C, and have not been asked for. It returns those that are not there;
+// and those of them that the caller has to read, from files.
+func (o *hostedOperands) request(lines, tile kernels.Tile) (missing, fresh []*chunk) {
+	f := o.fetching
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for operand := range o.matrices {
+		m := &o.matrices[operand]
+		if len(m.chunks) == 0 {
+			continue
+		}
+		part := o.spec.part(operand, lines)
+		if operand == operandC {
+			part = tile
+		}
+		for row := part.Y / m.chunkH; row*m.chunkH < part.Y+part.H; row++ {
+			for column := part.X / m.chunkW; column*m.chunkW < part.X+part.W; column++ {
+				c := &m.chunks[row*m.chunksPerLine+column]
+				if *c == nil {
+					*c = o.newChunk(operand, row, column)
+					if o.files[operand] != nil {
+						fresh = append(fresh, *c)
+					} else {
+						f.waiting = append(f.waiting, *c)
+					}
+				}
+				if !(*c).here {
+					missing = append(missing, *c)
+				}
+			}
+		}
+	}
+	f.ask()
+	return missing, fresh
+}
+
+func (o *hostedOperands) newChunk(operand, row, column int) *chunk {
+	m := &o.matrices[operand]
+	x, y := column*m.chunkW, row*m.chunkH
+	t := kernels.Tile{X: x, Y: y, W: min(m.chunkW, m.bounds.W-x), H: min(m.chunkH, m.bounds.H-y)}
+	return &chunk{operands: o, operand: operand, tile: t, rows: m.rows(t, o.spec.element()), done: make(chan struct{})}
+}
