@@ -108,6 +108,12 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 		return err
 	}
 	report, err := e.runFiles(ctx, &p, sink)
+	if report != nil {
+		defer func() {
+			report.Seconds = time.Since(start).Seconds()
+			e.keep(report)
+		}()
+	}
 	if err != nil {
 		return err
 	}
@@ -119,7 +125,6 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 	if err := out.Commit(); err != nil {
 		return fmt.Errorf("gpurun: %w", err)
 	}
-	report.Seconds = time.Since(start).Seconds()
 	return nil
 }
 
@@ -142,19 +147,19 @@ func createProduct(path string, a, b *npy.File) (*output.File, error) {
 	return out, nil
 }
 
-// runFiles computes p, whose operands are in files, as a job.
+// runFiles computes p, whose operands are in files, as a job. The report is nil if none
+// began.
 func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*Report, error) {
 	who, err := e.spreadOver(p)
 	if err != nil {
 		return nil, err
 	}
-	devices := who.devices
 	if who.none() {
-		devices = []device.Device{e.spare}
+		who.devices = []device.Device{e.spare}
 	}
 	if tiles := e.config.Tiles; tiles > 0 {
 		bytes := float64(kernels.ResultBytes(p, p.Bounds())) / float64(tiles)
-		for _, d := range devices {
+		for _, d := range who.devices {
 			if bytes > float64(d.Info().Budget) {
 				return nil, fmt.Errorf("%w: a tile of %d has %s, and the budget of %s is %s: take more tiles, or leave their number to gpurun",
 					ErrTooLarge, tiles, humanize.IBytes(uint64(bytes)), d.ID(), humanize.IBytes(uint64(d.Info().Budget)))
@@ -166,13 +171,12 @@ func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*R
 		return nil, err
 	}
 	defer end()
-	predictions := predict(p, devices)
-	report, err := e.run(ctx, p, devices, who.hosts, sink, dist.Options{})
+	predictions := who.predict(p)
+	report, err := e.run(ctx, p, who.devices, who.hosts, sink, dist.Options{})
 	report.setPrediction(predictions)
 	if err == nil {
-		report.setProduct(p, devices)
+		report.setProduct(p, who.alone())
 	}
-	e.keep(report)
 	return report, err
 }
 

@@ -28,6 +28,22 @@ type spreading struct {
 
 func (s spreading) none() bool { return len(s.devices) == 0 && !s.hosts }
 
+// alone returns the devices if they do without hosts, of which nothing is predicted.
+func (s spreading) alone() []device.Device {
+	if s.hosts {
+		return nil
+	}
+	return s.devices
+}
+
+// predict asks them what p would take.
+func (s spreading) predict(p kernels.Job) (all []device.Prediction) {
+	for _, d := range s.alone() {
+		all = append(all, d.Predict(p))
+	}
+	return all
+}
+
 // spreadOver returns who is to compute p. A device that was named computes whatever
 // it is; where "auto" or "all" has found GPUs, what the CPU has done sooner than they
 // could begin stays there. Hosts take part if nobody else is to compute, and otherwise
@@ -180,7 +196,7 @@ func spread[T float32 | float64](ctx context.Context, e *Engine, who spreading, 
 	case err != nil:
 		return nil, err
 	}
-	predictions := predict(&p, who.devices)
+	predictions := who.predict(&p)
 	report, err := spreadTiles(ctx, e, who, p, before)
 	report.setPrediction(predictions)
 	report.Seconds = time.Since(start).Seconds()
@@ -232,7 +248,7 @@ func spreadTiles[T float32 | float64](ctx context.Context, e *Engine, who spread
 	})
 	report, err := e.run(ctx, &p, who.devices, who.hosts, sink, dist.Options{Cost: tiler.Uniform(2 * max(p.K, 1))})
 	if err == nil {
-		report.setProduct(&p, who.devices)
+		report.setProduct(&p, who.alone())
 	}
 	return report, err
 }

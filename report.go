@@ -192,14 +192,6 @@ func (r *Report) setPrediction(predictions []device.Prediction) {
 	}
 }
 
-// predict asks devices what p would take.
-func predict(p kernels.Job, devices []device.Device) (all []device.Prediction) {
-	for _, d := range devices {
-		all = append(all, d.Predict(p))
-	}
-	return all
-}
-
 // productReport makes the report of a product that one device computed in one
 // go, in the time it took.
 func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], took time.Duration, done bool) *Report {

@@ -2,6 +2,7 @@ package dist
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,7 +68,7 @@ func TestGridShared(t *testing.T) {
 	for _, c := range []struct {
 		rates []float64
 		most  int // tiles
-	}{{[]float64{1e4, 1e4}, 18}, {[]float64{1e4, 4e4}, 24}, {[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 56}} {
+	}{{[]float64{1e4, 1e4}, 22}, {[]float64{1e4, 4e4}, 24}, {[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 56}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := runGridded(t, fakeJob{1000, 1000}, tiler.Grid{StepX: 10, StepY: 10, MaxW: 300, MaxH: 300}, 2, c.rates...)
 			tiles := 0
@@ -76,6 +77,39 @@ func TestGridShared(t *testing.T) {
 			}
 			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.06 || tiles > c.most {
 				t.Errorf("rates %v: makespan ÷ ideal is %.3f, in %d tiles", c.rates, ratio, tiles)
+			}
+		})
+	}
+}
+
+// TestGridNear counts the rows and columns that the tiles of each device have: not many
+// more than where each has one rectangle of its own from the beginning.
+func TestGridNear(t *testing.T) {
+	const n = 1000
+	for _, c := range []struct {
+		rates []float64
+		ideal float64 // rows and columns together
+	}{
+		{[]float64{1e4, 1e4}, 3 * n}, {[]float64{1e4, 1e4, 1e4, 1e4}, 4 * n}, {[]float64{1e4, 3e4}, 3 * n},
+		{[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 6 * n},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := runGridded(t, fakeJob{n, n}, tiler.Grid{StepX: 8, StepY: 8}, 2, c.rates...)
+			rows, columns := map[[2]string]bool{}, map[[2]string]bool{}
+			for _, s := range r.Spans {
+				for i := range s.Tile.H {
+					rows[[2]string{s.Device, fmt.Sprint(s.Tile.Y + i)}] = true
+				}
+				for i := range s.Tile.W {
+					columns[[2]string{s.Device, fmt.Sprint(s.Tile.X + i)}] = true
+				}
+			}
+			got := float64(len(rows) + len(columns))
+			if got > 1.2*c.ideal {
+				t.Errorf("rates %v: %g rows and columns, where %g would do", c.rates, got, c.ideal)
+			}
+			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.1 {
+				t.Errorf("rates %v: makespan ÷ ideal is %.3f", c.rates, ratio)
 			}
 		})
 	}

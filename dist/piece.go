@@ -19,6 +19,10 @@ type piece struct {
 	cost     float64
 	holders  []*lease  // the live leases that would answer it
 	failures []failure // on distinct devices: none gets it twice
+
+	// home is the device that has computed others around it, and so has operands of it,
+	// if such devices have.
+	home *deviceUse
 }
 
 // failure is a device that failed on a piece, and how.
@@ -29,7 +33,7 @@ type failure struct {
 
 // part returns the account for t, a part of x, with all that is known of x.
 func (q *queue) part(x *piece, t kernels.Tile) *piece {
-	return &piece{tile: t, cost: q.cost.Cost(t), holders: slices.Clone(x.holders), failures: slices.Clone(x.failures)}
+	return &piece{tile: t, cost: q.cost.Cost(t), holders: slices.Clone(x.holders), failures: slices.Clone(x.failures), home: x.home}
 }
 
 // cut divides x in two or three parts, of which the first costs about want

@@ -72,6 +72,7 @@ type deviceUse struct {
 	left    bool // aside because it left in peace: its leases are still answered
 	setback int  // answers without a result since the last one with
 	work    work
+	lines   operandLines // if it has a grid
 
 	// If results are verified: what it has answered, and whether one was wrong.
 	answered []*piece
@@ -262,7 +263,7 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	if !q.fixed {
 		remaining = q.pending.cost() + costOf(q.given)
 	}
-	x := q.pending.take(p.device)
+	x := q.take(p.device)
 	if last := len(q.given) - 1; x == nil && last >= 0 {
 		x, q.given = q.given[last], q.given[:last]
 	}
@@ -271,12 +272,16 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	}
 	if !q.fixed {
 		want, maxArea := q.want(p, remaining, q.totalRate())
+		if p.device.grid != nil {
+			x = q.settleOn(x, p.device, want)
+		}
 		head, rest := q.cut(x, p.device.grid, want, maxArea)
 		for _, y := range rest {
 			heap.Push(&q.pending, y)
 		}
 		x = head
 	}
+	p.device.lines.add(x.tile)
 	return q.grant(p, x, now)
 }
 

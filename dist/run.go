@@ -98,6 +98,7 @@ func (q *queue) serve(d Device, use *deviceUse) {
 	if g, ok := runner.(Gridded); ok {
 		grid := g.Grid()
 		q.mu.Lock()
+		use.lines = newOperandLines(q.job.Bounds())
 		if use.grid = &grid; use.reads() {
 			use.slots = 1
 		}
