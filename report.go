@@ -35,7 +35,7 @@ type Report struct {
 	// read of operands that were not in memory, and computed of their product.
 	// BytesBound is what has to be moved for a product through the largest of these
 	// memories, of S elements: 2·M·N·K/√S elements, and every matrix once. It is 0 for
-	// other jobs, and where nothing is moved.
+	// other jobs, where hosts took part, and where nothing is moved.
 	BytesMoved int64 `json:"bytes_moved"`
 	BytesBound int64 `json:"bytes_bound"`
 
@@ -43,7 +43,7 @@ type Report struct {
 	BudgetBytes int64 `json:"budget_bytes"` // of that device
 
 	// PredictedSeconds and PredictedBytes are what a product on devices was predicted to
-	// take, of its Makespan, and to move; 0 where nothing was predicted.
+	// take, of its Makespan, and to move; 0 where nothing was predicted, as of hosts.
 	PredictedSeconds float64 `json:"predicted_seconds,omitempty"`
 	PredictedBytes   int64   `json:"predicted_bytes,omitempty"`
 

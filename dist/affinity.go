@@ -9,7 +9,7 @@ import (
 // Tiles of a product in the same rows share a part of A, those in the same columns one
 // of B. A device with a grid, which has to fetch them, so gets tiles that lie near each
 // other: each has a home, a rectangle of which it takes one tile after the other, and
-// when it has none left half of another's.
+// when it has none left about half of another's.
 
 // operandLines are the rows and the columns in which a device has computed tiles, in
 // units of several.
@@ -87,16 +87,21 @@ func (a *piece) nearer(b *piece, d *deviceUse, lacksA, lacksB float64) bool {
 		return len(a.failures) > len(b.failures)
 	case (a.home == d) != (b.home == d):
 		return a.home == d
+	case a.home == d && a.cost != b.cost:
+		return a.cost < b.cost // it lies beside the last tile, and what is left stays whole
 	case lacksA != lacksB:
 		return lacksA < lacksB
 	}
 	return a.before(b)
 }
 
-// settleOn makes x, a pending piece, the home of d; or half of it, if it is another
-// device's and worth more than one tile that costs want. q.mu is held.
+// mostOfHome is the part of another device's home that one takes at most.
+const mostOfHome = 0.6
+
+// settleOn makes x, which was pending, the home of d; or half of it, if it is most of
+// another device's and worth more than one tile that costs want. q.mu is held.
 func (q *queue) settleOn(x *piece, d *deviceUse, want float64) *piece {
-	if x.home != nil && x.home != d && x.home.inUse() && x.cost > 2*want {
+	if x.home != nil && x.home != d && x.home.inUse() && x.cost > max(2*want, mostOfHome*(x.cost+q.homeCost(x.home))) {
 		t := x.tile
 		near, far := t.SplitY(min(roundTo(t.H/2, d.grid.StepY), t.H))
 		if t.W > t.H {
@@ -112,6 +117,16 @@ func (q *queue) settleOn(x *piece, d *deviceUse, want float64) *piece {
 	}
 	x.home = d
 	return x
+}
+
+// homeCost returns the cost of the pending pieces whose home is d's.
+func (q *queue) homeCost(d *deviceUse) (sum float64) {
+	for _, x := range q.pending {
+		if x.home == d {
+			sum += x.cost
+		}
+	}
+	return sum
 }
 
 // roundTo returns about n, a multiple of step.

@@ -82,8 +82,9 @@ func TestGridShared(t *testing.T) {
 	}
 }
 
-// TestGridNear counts the rows and columns that the tiles of each device have: not many
-// more than where each has one rectangle of its own from the beginning.
+// TestGridNear checks that tiles are about square, and counts the rows and columns that
+// those of each device have: not many more than where each has one rectangle of its own
+// from the beginning.
 func TestGridNear(t *testing.T) {
 	const n = 1000
 	for _, c := range []struct {
@@ -97,6 +98,9 @@ func TestGridNear(t *testing.T) {
 			r := runGridded(t, fakeJob{n, n}, tiler.Grid{StepX: 8, StepY: 8}, 2, c.rates...)
 			rows, columns := map[[2]string]bool{}, map[[2]string]bool{}
 			for _, s := range r.Spans {
+				if w, h := s.Tile.W, s.Tile.H; w > 3*h+8 || h > 3*w+8 {
+					t.Errorf("rates %v: tile %v is not square", c.rates, s.Tile)
+				}
 				for i := range s.Tile.H {
 					rows[[2]string{s.Device, fmt.Sprint(s.Tile.Y + i)}] = true
 				}

@@ -26,8 +26,10 @@ const (
 	chunkBytes = 1 << 20
 
 	// A chunk of A has so many rows of op(A) at least, and one of B so many columns of
-	// op(B), that no more is fetched than neighbouring tiles need too.
-	chunkLines = 64
+	// op(B): no more than neighbouring tiles need too. Where they are columns of the
+	// matrix as it is stored they are more: else the rows would be short, and each is
+	// read by itself.
+	chunkRows, chunkColumns = 64, 512
 
 	// A chunk of C has so many elements, and no more columns if there are rows: each is
 	// of use to one tile.
@@ -220,13 +222,13 @@ func newHostedMatrix(s productSpec, operand int) hostedMatrix {
 		m.chunkW = min(bounds.W, chunkAreaC/m.chunkH)
 	} else {
 		// Steps lie along the rows of one and along the columns of the other.
-		lines, steps := bounds.H, bounds.W
+		lines, steps, least := bounds.H, bounds.W, chunkRows
 		alongRows := operand == operandA && !s.TransA || operand == operandB && s.TransB
 		if !alongRows {
-			lines, steps = steps, lines
+			lines, steps, least = steps, lines, chunkColumns
 		}
 		elements := chunkBytes / s.element()
-		lines = min(lines, max(chunkLines, elements/steps))
+		lines = min(lines, max(least, elements/steps))
 		steps = min(steps, max(1, elements/lines))
 		if m.chunkW, m.chunkH = steps, lines; !alongRows {
 			m.chunkW, m.chunkH = lines, steps

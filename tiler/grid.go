@@ -18,7 +18,8 @@ type Grid struct {
 
 // Cut is CutByCost for a device that has to fetch as many rows and columns of its
 // operands as a tile has: the head is about square, and lies on the grid. It costs
-// about want, if maxArea and the grid let it.
+// about want, if maxArea and the grid let it. The rest, of any number of parts, is about
+// square too, so that later heads can be.
 func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head kernels.Tile, rest []kernels.Tile) {
 	area := float64(max(1, maxArea))
 	if whole := cost.Cost(t); whole > 0 {
@@ -28,9 +29,20 @@ func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head ke
 	w := min(float64(mostW), math.Sqrt(area))
 	h := min(float64(mostH), area/w)
 	w = min(float64(mostW), area/h)
-	head, below := t.SplitY(g.line(t.H, h, mostH, g.StepY))
-	head, right := head.SplitX(g.line(t.W, w, mostW, g.StepX))
-	return head, nonEmpty(right, below)
+	across, down := newSpacing(w, mostW, g.StepX), newSpacing(h, mostH, g.StepY)
+	for {
+		columns, rows := across.parts(t.W), down.parts(t.H)
+		var other kernels.Tile
+		switch {
+		case columns <= 1 && rows <= 1:
+			return t, rest
+		case columns >= rows:
+			t, other = t.SplitX(across.half(t.W, columns))
+		default:
+			t, other = t.SplitY(down.half(t.H, rows))
+		}
+		rest = append(rest, other)
+	}
 }
 
 func limit(n, most int) int {
@@ -40,14 +52,36 @@ func limit(n, most int) int {
 	return min(n, most)
 }
 
-// line returns how much of a side of n lines to cut off, where about want are wanted
-// and at most most may be: as much as if all of it were cut alike.
-func (g Grid) line(n int, want float64, most, step int) int {
+// spacing is how a side of a tile is cut.
+type spacing struct {
+	most int // lines of one part
+	step int // what parts are multiples of
+}
+
+// newSpacing returns the spacing where about want lines are wanted of each part, and at
+// most most may be.
+func newSpacing(want float64, most, step int) spacing {
 	step = max(1, step)
-	enough := max(1, int(min(want*(1+sliver/2), float64(most))))
-	lines := side(n, (n+enough-1)/enough, step)
-	if lines > enough {
-		lines = max(enough/step*step, min(step, most))
+	return spacing{max(1, min(step, most), int(min(want*(1+sliver/2), float64(most)))), step}
+}
+
+// parts returns in how many parts n lines are to be cut.
+func (s spacing) parts(n int) int {
+	if n <= s.most {
+		return 1
 	}
-	return lines
+	return (n-1)/s.part() + 1
+}
+
+// part returns the lines of the largest part that is cut off.
+func (s spacing) part() int { return max(s.most/s.step*s.step, min(s.step, s.most)) }
+
+// half returns about half of n lines, which are so many parts: as many parts as that is,
+// cut all alike.
+func (s spacing) half(n, parts int) int {
+	one := min((n+parts-1)/parts+s.step-1, s.part()+s.step-1) / s.step * s.step
+	if half := parts / 2 * one; half > 0 && half < n {
+		return half
+	}
+	return min(s.part(), n-1)
 }

@@ -125,7 +125,7 @@ func TestGridCutsSquares(t *testing.T) {
 		{"all", Grid{}, math.Inf(1), math.MaxInt, whole},
 		{"a quarter", Grid{StepX: 10, StepY: 10}, 250000, math.MaxInt, kernels.Tile{W: 500, H: 500}},
 		{"the largest, alike", Grid{StepX: 10, StepY: 10, MaxW: 400, MaxH: 900}, math.Inf(1), math.MaxInt, kernels.Tile{W: 340, H: 500}},
-		{"memory", Grid{StepX: 10, StepY: 10}, math.Inf(1), 10000, kernels.Tile{W: 110, H: 110}},
+		{"memory", Grid{StepX: 10, StepY: 10}, math.Inf(1), 10000, kernels.Tile{W: 100, H: 100}},
 		{"a narrow grid", Grid{StepX: 10, StepY: 10, MaxW: 50, MaxH: 1000}, 10000, math.MaxInt, kernels.Tile{W: 50, H: 200}},
 		{"nothing wanted", Grid{StepX: 16, StepY: 8}, 0, math.MaxInt, kernels.Tile{W: 16, H: 8}},
 	} {
