@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/opencl"
@@ -129,31 +128,25 @@ func (b *matMulBlock[T]) compute(ctx context.Context) error {
 	case 1:
 		keep = keepAsItIs
 	}
+	if !b.slot.size.resident {
+		return b.stream(ctx, keep)
+	}
 	if keep != keepNothing {
-		if err := b.uploadC(ctx); err != nil {
+		moved, err := b.uploadC(ctx, b.all())
+		b.out.BytesIn += moved
+		if err != nil {
 			return err
 		}
 	}
-	if err := b.multiplyAll(ctx, keep); err != nil {
+	if err := b.loadMissing(ctx); err != nil {
 		return err
 	}
-	return b.deliver(ctx)
-}
-
-// multiplyAll multiplies the block by all steps of both operands.
-func (b *matMulBlock[T]) multiplyAll(ctx context.Context, keep int) error {
-	switch {
-	case b.slot.size.resident:
-		if err := b.loadMissing(ctx); err != nil {
-			return err
-		}
-		return b.multiply(ctx, b.slot.panels, b.r.steps, keep)
-	case b.r.steps == 0:
-		panels := <-b.slot.free
-		defer func() { b.slot.free <- panels }()
-		return b.multiply(ctx, panels, 0, keep)
+	if err := b.multiply(ctx, b.slot.panels, b.all(), b.r.steps, keep); err != nil {
+		return err
 	}
-	return b.stream(ctx, keep)
+	moved, err := b.deliver(ctx, b.all())
+	b.out.BytesOut += moved
+	return err
 }
 
 // What the kernel does with C before it adds to it.
@@ -167,19 +160,19 @@ const (
 // of A and one of B stay in its nearest cache.
 const cachedSteps = 384
 
-// multiply adds the products of so many steps of panels to the block. Each launch
-// does some panels of A and some steps with all panels of B.
-func (b *matMulBlock[T]) multiply(ctx context.Context, panels *operandPanels, steps, keep int) error {
+// multiply adds the products of so many steps of panels to rows of the block. Each
+// launch does some panels of A and some steps with all panels of B.
+func (b *matMulBlock[T]) multiply(ctx context.Context, panels *operandPanels, rows slab, steps, keep int) error {
 	params := b.r.params
 	alongB := b.endB - b.panelB
 	perPanel := float64(params.Rows*params.Cols) * float64(alongB)
-	for panel := b.panelA; panel < b.endA; {
+	for panel := rows.from; panel < rows.end; {
 		budget := b.r.speed.stepsPerLaunch()
 		depth := min(steps, max(int(budget/perPanel), 64))
 		if params.Depth == 0 {
 			depth = min(depth, cachedSteps)
 		}
-		count := min(max(int(budget/(perPanel*float64(max(depth, 1)))), 1), b.endA-panel, b.leftInBuffer(panel))
+		count := min(max(int(budget/(perPanel*float64(max(depth, 1)))), 1), rows.end-panel, b.leftInBuffer(panel))
 		how := keep
 		for first := 0; first == 0 || first < steps; first += depth {
 			last := min(first+depth, steps)
@@ -248,60 +241,4 @@ func (b *matMulBlock[T]) enqueue(ctx context.Context, panels *operandPanels, pan
 // occupancy returns what part of the device so many groups keep busy.
 func (r *openCLMatMul[T]) occupancy(groups int) float64 {
 	return min(1, float64(groups)/float64(max(r.device.info.Units, 1)))
-}
-
-// uploadC brings the block of C to the device.
-func (b *matMulBlock[T]) uploadC(ctx context.Context) error {
-	job := b.r.job
-	return b.moveC(ctx, func(stage []T, y, h int) {
-		for i := range h {
-			copy(stage[i*b.part.W:][:b.part.W], job.C[(b.part.Y+y+i)*job.LDC+b.part.X:])
-		}
-	}, nil)
-}
-
-// deliver brings the block to its place in out.
-func (b *matMulBlock[T]) deliver(ctx context.Context) error {
-	plane := kernels.Elements[T](b.out.Planes[0])
-	return b.moveC(ctx, nil, func(stage []T, y, h int) {
-		for i := range h {
-			at := (b.part.Y-b.whole.Y+y+i)*b.whole.W + b.part.X - b.whole.X
-			copy(plane[at:][:b.part.W], stage[i*b.part.W:])
-		}
-	})
-}
-
-// moveC moves the block to the device after put has put rows y … y+h−1 into the
-// staging memory, or from there before get gets them.
-func (b *matMulBlock[T]) moveC(ctx context.Context, put, get func(stage []T, y, h int)) error {
-	slot, element := b.slot, int64(unsafe.Sizeof(b.r.job.Alpha))
-	staging := slot.staging
-	height := max(slot.size.stage/b.part.W, 1)
-	for y, h := 0, 0; y < b.part.H; y += h {
-		buffer, firstRow := b.bufferOf(y / b.r.params.Rows)
-		h = min(height, b.part.H-y)
-		if len(slot.c) > 1 {
-			h = min(h, firstRow+slot.size.rowsEach-y)
-		}
-		at, size := int64(y-firstRow)*int64(b.part.W)*element, int64(h)*int64(b.part.W)*element
-		if err := staging.drain(ctx); err != nil {
-			return err
-		}
-		stage := half[T](staging, 0)
-		b.out.Advance()
-		if put != nil {
-			put(stage, y, h)
-			if err := wait(ctx)(staging.queue.EnqueueWriteBuffer(slot.c[buffer], at, staging.host, 0, size)); err != nil {
-				return err
-			}
-			b.out.BytesIn += size
-			continue
-		}
-		if err := wait(ctx)(staging.queue.EnqueueReadBuffer(slot.c[buffer], at, staging.host, 0, size)); err != nil {
-			return err
-		}
-		get(stage, y, h)
-		b.out.BytesOut += size
-	}
-	return nil
 }

@@ -18,7 +18,7 @@ type matMulSize struct {
 	depth      int // steps that panels hold: all of them, if resident
 	rows, cols int // of the block of C that a slot holds: whole panels
 	rowsEach   int // of a buffer: several hold a block that is larger than one may be
-	stage      int // elements of one half of a slot's staging memory
+	stage      int // elements of one half of a slot's staging memory, of either way
 	bytes      int64
 	moved      float64 // elements, if not resident
 }
@@ -34,8 +34,9 @@ const (
 	stageShare = 64
 )
 
-// stageParts: two halves, each here and on the device.
-const stageParts = 4
+// stageParts: two halves for what goes to the device, each here and there, and two for
+// what comes back.
+const stageParts = 6
 
 // share has a product leave half of the memory free if the whole operands fit into the
 // other; or else the larger it is, the less has to be moved.
@@ -155,7 +156,8 @@ type matMulSlot struct {
 	panels   *operandPanels      // those that all slots share; or else
 	free     chan *operandPanels // has those of the slot that are not in use
 	staging  *matMulStaging
-	loading  sync.WaitGroup // of panels into staging, by another goroutine
+	results  *stagingHalves // where the result passes, in a queue of its own
+	loading  sync.WaitGroup // of what goes through staging, by another goroutine
 	queue    *cl.Queue
 	multiply *cl.Kernel
 	c        []*cl.Buffer // rows×cols of the result, each with rowsEach of them
@@ -221,6 +223,9 @@ func (r *openCLMatMul[T]) newSlot(c *openCLContext, size matMulSize, shared *ope
 	if s.staging, err = r.newStaging(c, size.stage); err != nil {
 		return s, err
 	}
+	if s.results, err = newStagingHalves(c, size.stage, r.params.T.Size()); err != nil {
+		return s, err
+	}
 	if s.queue, err = c.CreateCommandQueue(0); err != nil {
 		return s, err
 	}
@@ -238,31 +243,6 @@ func (r *openCLMatMul[T]) newSlot(c *openCLContext, size matMulSize, shared *ope
 	return s, nil
 }
 
-// newStaging returns staging memory, which is to be released on an error too.
-func (r *openCLMatMul[T]) newStaging(c *openCLContext, size int) (s *matMulStaging, err error) {
-	s = &matMulStaging{size: size}
-	if s.queue, err = c.CreateCommandQueue(0); err != nil {
-		return s, err
-	}
-	if s.packA, err = c.kernel(r.params.PackA()); err != nil {
-		return s, err
-	}
-	if s.packB, err = c.kernel(r.params.PackB()); err != nil {
-		return s, err
-	}
-	half := int64(size) * int64(r.params.T.Size())
-	for i := range s.raw {
-		if s.raw[i], err = c.CreateBuffer(cl.MEM_READ_ONLY, half); err != nil {
-			return s, err
-		}
-	}
-	if s.pinned, err = c.CreateBuffer(cl.MEM_READ_WRITE|cl.MEM_ALLOC_HOST_PTR, 2*half); err != nil {
-		return s, err
-	}
-	s.host, err = s.queue.MapBuffer(s.pinned, cl.MAP_READ|cl.MAP_WRITE, 0, 2*half)
-	return s, err
-}
-
 func (s *matMulSlot) finish() {
 	s.loading.Wait()
 	if s.queue != nil {
@@ -271,6 +251,7 @@ func (s *matMulSlot) finish() {
 	if s.staging != nil {
 		s.staging.finish()
 	}
+	s.results.finish()
 }
 
 func (s *matMulSlot) release() {
@@ -279,6 +260,7 @@ func (s *matMulSlot) release() {
 	}
 	s.multiply.Release()
 	s.queue.Release()
+	s.results.release()
 	if s.staging != nil {
 		s.staging.release()
 	}

@@ -105,7 +105,7 @@ func (b *matMulBlock[T]) packPiece(ctx context.Context, op operand[T], kernel *c
 	if err != nil {
 		return 0, err
 	}
-	stage := half[T](staging, i)
+	stage := half[T](staging.stagingHalves, i)
 	stored := piece
 	if !op.alongK {
 		stored = kernels.Tile{X: piece.Y, Y: piece.X, W: piece.H, H: piece.W}
@@ -114,7 +114,7 @@ func (b *matMulBlock[T]) packPiece(ctx context.Context, op operand[T], kernel *c
 		return 0, err
 	}
 	size := int64(stored.Area()) * element
-	written, err := staging.queue.EnqueueWriteBuffer(staging.raw[i], 0, staging.host, int64(i)*int64(staging.size)*element, size)
+	written, err := staging.queue.EnqueueWriteBuffer(staging.raw[i], 0, staging.host, staging.offset(i, element), size)
 	if err != nil {
 		return 0, err
 	}
@@ -127,67 +127,4 @@ func (b *matMulBlock[T]) packPiece(ctx context.Context, op operand[T], kernel *c
 	staging.busy[i], err = staging.queue.EnqueueNDRangeKernel(kernel, nil,
 		[]int{wholePanels(wholePanels(piece.H, op.panel), side), wholePanels(piece.W, side)}, []int{side, side})
 	return size, err
-}
-
-// matMulStaging is where operands pass on their way to the device: two halves of
-// memory by turns, from each of which pieces go into a buffer and are packed there.
-type matMulStaging struct {
-	queue        *cl.Queue
-	packA, packB *cl.Kernel
-	size         int           // elements of a half
-	raw          [2]*cl.Buffer // what is to be packed
-	pinned       *cl.Buffer
-	host         *cl.Mapping  // of pinned: both halves
-	busy         [2]*cl.Event // until a half may be written to again
-	turn         int          // the half that was used last
-}
-
-// next returns the half that is free first.
-func (s *matMulStaging) next(ctx context.Context) (int, error) {
-	s.turn ^= 1
-	if e := s.busy[s.turn]; e != nil {
-		s.busy[s.turn] = nil
-		defer e.Release()
-		if err := e.Wait(ctx); err != nil {
-			return 0, err
-		}
-	}
-	return s.turn, nil
-}
-
-// drain waits until both halves are free, and all is packed.
-func (s *matMulStaging) drain(ctx context.Context) error {
-	for range 2 {
-		if _, err := s.next(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *matMulStaging) finish() {
-	if s.queue != nil {
-		s.queue.Finish() // its error was reported by what failed
-	}
-	for i, e := range s.busy {
-		e.Release()
-		s.busy[i] = nil
-	}
-}
-
-func (s *matMulStaging) release() {
-	s.host.Release()
-	s.pinned.Release()
-	for _, b := range s.raw {
-		b.Release()
-	}
-	s.packB.Release()
-	s.packA.Release()
-	s.queue.Release()
-}
-
-// half returns one half of the staging memory.
-func half[T float32 | float64](s *matMulStaging, i int) []T {
-	all := kernels.Elements[T](s.host.Bytes())
-	return all[i*s.size:][:s.size]
 }

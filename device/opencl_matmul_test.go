@@ -7,6 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,6 +247,95 @@ func TestOpenCLMatMulBuffers(t *testing.T) {
 	}
 }
 
+// matMulOrder notes, as a hook for faults, in which order a driver was asked for what
+// a product takes.
+type matMulOrder struct {
+	from            int64 // the launch after which what follows waits a little for a read to end
+	launches        atomic.Int64
+	launchesAtRead  atomic.Int64 // when the first read had ended
+	writesAfterRead atomic.Int64
+	once            sync.Once
+	read            chan struct{} // closed when the first read has ended
+}
+
+func (o *matMulOrder) note(op string) cl.Code {
+	launch, write := op == "enqueue kernel matmul" || op == "enqueue kernel matmul_cpu", op == "enqueue write buffer"
+	if op == "wait for read buffer" {
+		o.once.Do(func() {
+			o.launchesAtRead.Store(o.launches.Load())
+			close(o.read)
+		})
+	}
+	if (launch || write) && o.launches.Load() >= o.from {
+		select {
+		case <-o.read:
+			if write {
+				o.writesAfterRead.Add(1)
+			}
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	if launch {
+		o.launches.Add(1)
+	}
+	return 0
+}
+
+// TestOpenCLMatMulOverlap checks that a slab of C comes back before the last one is
+// launched, and where there are few panels also before the last has come to the device.
+func TestOpenCLMatMulOverlap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	for _, test := range []struct {
+		name         string
+		n, k, panels int
+		beta         float64
+	}{
+		{"panels", 200, 700, 3, 0},
+		{"panels and C", 200, 700, 3, 0.5},
+		{"two panels and C", 390, 40, 2, 1},
+		{"a panel and C", 390, 1, 1, 1},
+		{"C", 390, 0, 1, 0.5},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			d.setLaunch(forms(kernels.Float64)["cpu"])
+			d.ledger.SetBudget(1_500_000)
+			p := randomProduct[float64](rng, 257, test.n, test.k)
+			p.Alpha, p.Beta = 1, test.beta
+			r, err := newOpenCLMatMul(d, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			panels := max((test.k+r.now.depth-1)/r.now.depth, 1)
+			if r.now.resident || min(panels, 3) != test.panels {
+				t.Fatalf("the memory is %+v", r.now)
+			}
+			r.speed.set(1e15) // a launch is a slab
+			// The last two panels are multiplied together.
+			order := matMulOrder{from: int64(panels), read: make(chan struct{})}
+			if panels > 2 && p.Beta != 0 {
+				order.from += mostSlabs - 1
+			}
+			r.state.now.context.SetFault(order.note)
+			block := kernels.Tile{W: min(r.now.cols, p.N), H: min(r.now.rows, p.M)}
+			part, out := p.Part(block), kernels.NewResult(p, block)
+			if err := r.Run(t.Context(), block, out); err != nil {
+				t.Fatal(err)
+			}
+			if !sameNumbers(kernels.Elements[float64](out.Planes[0]), plainProduct(&part)) {
+				t.Error("the result differs")
+			}
+			if at, all := order.launchesAtRead.Load(), order.launches.Load(); at == all {
+				t.Errorf("nothing had come back when all %d launches were enqueued", all)
+			}
+			if panels <= 2 && order.writesAfterRead.Load() == 0 {
+				t.Error("nothing had come back when all of C was on its way to the device")
+			}
+		})
+	}
+}
+
 // TestOpenCLMatMulOutOfMemory has the driver run out of memory here and there, and
 // fail in other ways.
 func TestOpenCLMatMulOutOfMemory(t *testing.T) {
@@ -252,18 +343,25 @@ func TestOpenCLMatMulOutOfMemory(t *testing.T) {
 	p := randomProduct[float64](rng, 150, 170, 190)
 	p.Alpha = 1
 	want := plainProduct(p)
+	const streams = 700_000 // less than the operands take
 	for _, test := range []struct {
-		times int
-		op    string
-		code  cl.Code
+		times  int
+		op     string
+		code   cl.Code
+		budget int64
 	}{
-		{1, "create buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE},
-		{3, "create buffer", cl.OUT_OF_RESOURCES},
-		{1, "wait for kernel matmul", cl.OUT_OF_RESOURCES},
-		{2, "wait for kernel matmul", cl.MEM_OBJECT_ALLOCATION_FAILURE},
+		{1, "create buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE, 1 << 30},
+		{3, "create buffer", cl.OUT_OF_RESOURCES, 1 << 30},
+		{1, "wait for kernel matmul", cl.OUT_OF_RESOURCES, 1 << 30},
+		{2, "wait for kernel matmul", cl.MEM_OBJECT_ALLOCATION_FAILURE, 1 << 30},
+		{1, "wait for kernel matmul", cl.OUT_OF_RESOURCES, streams},
+		{1, "wait for read buffer", cl.MEM_OBJECT_ALLOCATION_FAILURE, streams},
+		{2, "enqueue read buffer", cl.OUT_OF_RESOURCES, streams},
+		{2, "enqueue write buffer", cl.OUT_OF_RESOURCES, streams},
 	} {
-		t.Run(fmt.Sprint(test.op, test.times), func(t *testing.T) {
+		t.Run(fmt.Sprint(test.op, test.times, test.budget), func(t *testing.T) {
 			d := openOpenCL(t, 0)
+			d.ledger.SetBudget(test.budget)
 			before := d.ledger.Budget()
 			failTimes(t, d, test.times, test.op, test.code)
 			got, err := runTiles(t.Context(), d, p, 3)
@@ -288,32 +386,52 @@ func TestOpenCLMatMulOutOfMemory(t *testing.T) {
 	}
 }
 
-// TestOpenCLMatMulCancel stops a product, after which the runner goes on.
+// TestOpenCLMatMulCancel stops a product here and there, after which the runner goes on.
 func TestOpenCLMatMulCancel(t *testing.T) {
-	d := openOpenCL(t, 0)
 	p := randomProduct[float64](rand.New(rand.NewPCG(9, 10)), 1200, 1300, 1100)
 	p.Alpha, p.Beta = 1, 0
-	runner, err := d.Begin(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer runner.Close()
-	for range 3 {
-		ctx, cancel := context.WithCancel(t.Context())
-		r := kernels.NewResult(p, p.Bounds())
-		r.Progress = cancel
-		if err := runner.Run(ctx, p.Bounds(), r); !errors.Is(err, context.Canceled) {
-			t.Fatalf("a product that was cancelled when it first came on returned %v", err)
-		}
-	}
-	small := kernels.Tile{X: 500, Y: 700, W: 30, H: 20}
-	part := p.Part(small)
-	got := kernels.NewResult(p, small)
-	if err := runner.Run(t.Context(), small, got); err != nil {
-		t.Fatal(err)
-	}
-	if !sameNumbers(kernels.Elements[float64](got.Planes[0]), plainProduct(&part)) {
-		t.Error("what it computes afterwards differs")
+	for _, budget := range []int64{1 << 30, 16 << 20} {
+		t.Run(fmt.Sprint(budget), func(t *testing.T) {
+			d := openOpenCL(t, 0)
+			d.ledger.SetBudget(budget)
+			runner, err := d.Begin(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer runner.Close()
+			advances := 0
+			run := func(ctx context.Context, advance func()) error {
+				r := kernels.NewResult(p, p.Bounds())
+				r.Progress = advance
+				return runner.Run(ctx, p.Bounds(), r)
+			}
+			if err := run(t.Context(), func() { advances++ }); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 5 {
+				ctx, cancel := context.WithCancel(t.Context())
+				left := 1 + i*(advances-2)/4
+				err := run(ctx, func() {
+					if left--; left == 0 {
+						cancel()
+					}
+				})
+				cancel()
+				// At last there may be nothing left to stop.
+				if err != nil && !errors.Is(err, context.Canceled) || err == nil && i == 0 {
+					t.Fatalf("a product that was cancelled when it came on returned %v", err)
+				}
+			}
+			small := kernels.Tile{X: 500, Y: 700, W: 30, H: 20}
+			part := p.Part(small)
+			got := kernels.NewResult(p, small)
+			if err := runner.Run(t.Context(), small, got); err != nil {
+				t.Fatal(err)
+			}
+			if !sameNumbers(kernels.Elements[float64](got.Planes[0]), plainProduct(&part)) {
+				t.Error("what it computes afterwards differs")
+			}
+		})
 	}
 }
 

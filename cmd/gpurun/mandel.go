@@ -185,7 +185,8 @@ func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Rep
 func noteSetAside(cmd *cobra.Command, report *gpurun.Report) {
 	for _, d := range report.Devices {
 		if d.SetAside != "" {
-			fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", deviceName(d), d.SetAside)
+			name := deviceName(d)
+			fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: device %s was set aside: %s\n", name, strings.TrimPrefix(d.SetAside, name+": "))
 		}
 	}
 }
@@ -194,6 +195,9 @@ func noteSetAside(cmd *cobra.Command, report *gpurun.Report) {
 func shares(report *gpurun.Report) string {
 	var parts []string
 	for _, d := range report.Devices {
+		if d.Tiles == 0 && d.SetAside != "" {
+			continue // said already
+		}
 		parts = append(parts, fmt.Sprintf("%s %.0f %%", deviceName(d), 100*d.Share))
 	}
 	return strings.Join(parts, ", ")
