@@ -74,8 +74,14 @@ type Config struct {
 	// a single wrong element of a tile, wherever it is, is found with that probability,
 	// and a device that gets n tiles wrong with 1 − (1 − Verify)ⁿ at least. Of matrix
 	// products the whole is looked at too, by Freivalds' check: elements that are off
-	// by more than rounding explains are found wherever they are. The device is set
-	// aside, and all that it has computed for the job is computed again by others.
+	// by more than rounding explains are found wherever they are.
+	//
+	// A device that is found is set aside until the image or the product is done, also
+	// if its host goes and comes again, and all that it has computed for it is computed
+	// again by others. Of MandelbrotBands that is the band in which it is found: those
+	// before it, which were looked at as closely, have been handed over and stay as they
+	// are. Mandelbrot has one band.
+	//
 	// It takes that part of the time that the CPU alone would need, and of products
 	// the time to read the operands of each tile once more. Matrix products that the
 	// CPU of this process computes are jobs then, too.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +19,14 @@ import (
 	"github.com/gpurun/gpurun"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has this program be a worker that lies, too.
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(gpurun.LyingVariable); settings != "" {
+		fmt.Fprintln(os.Stderr, "liar:", gpurun.ServeLies(settings))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func smallView() gpurun.View {
 	return gpurun.View{Center: -0.5, Span: 3, Width: 60, Height: 40, MaxIter: 200}

@@ -32,6 +32,9 @@ import (
 // done MandelbrotBands returns ctx's error within 100 ms, or as soon after that as put
 // returns. In no case is put, or Config.Progress, called after it has returned.
 //
+// A device that Config.Verify finds to be wrong has no part in the bands below, and what it
+// has computed of those above is not computed again.
+//
 // Engine.Report afterwards is of the whole image, and its Seconds include what put
 // took; Config.Progress tells how much of the whole image is computed. As for all jobs,
 // others wait until the image is done: put must not start one on the same engine, nor
@@ -100,7 +103,11 @@ type banding struct {
 	planes   [2]*Field
 	computed chan *Field
 	sum      reportSum
-	err      error // once computed is closed
+
+	// convicted are the devices that lied in a band: they take no part in those below.
+	convicted dist.Convicted
+
+	err error // once computed is closed
 }
 
 // run computes all bands and sends them to computed.
@@ -139,6 +146,7 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 	if err == nil {
 		iterations = band.iterations()
 	}
+	b.convicted = report.convicted
 	b.sum.add(report, began, y, rows*b.view.Width, iterations)
 	if err != nil {
 		return nil, err
@@ -147,10 +155,10 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 }
 
 // options returns those of the job of so many rows from row y on: its part of the tiles
-// and of the progress.
+// and of the progress, and who has no part in it.
 func (b *banding) options(y, rows int, cost tiler.Cost) dist.Options {
 	config, height := b.engine.config, float64(b.view.Height)
-	opts := dist.Options{Cost: cost}
+	opts := dist.Options{Cost: cost, Convicted: b.convicted}
 	if config.Tiles > 0 {
 		opts.Tiles = int(math.Ceil(float64(config.Tiles) * float64(rows) / height))
 	}

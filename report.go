@@ -53,7 +53,8 @@ type Report struct {
 	Duplicates int `json:"duplicates"` // leases given out twice near the end
 	Lost       int `json:"lost"`       // leases that went back to the queue unanswered
 
-	spans []dist.Span
+	spans     []dist.Span
+	convicted dist.Convicted
 }
 
 // DeviceReport is the part that one device had in a job.
@@ -85,6 +86,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 		Duplicates: r.Duplicates,
 		Lost:       r.Lost,
 		spans:      r.Spans,
+		convicted:  r.Convicted,
 	}
 	if r.Ideal > 0 {
 		out.MakespanOverIdeal = r.Makespan.Seconds() / r.Ideal.Seconds()

@@ -1,6 +1,7 @@
 package gpurun
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/gpurun/gpurun/dist"
@@ -43,6 +44,9 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 	weight := float64(iterations) + float64(pixels)
 	s.weight += weight
 	for _, d := range r.Devices {
+		if d.SetAside != "" && y > 0 { // it names rows of the band
+			d.SetAside = fmt.Sprintf("in the band from row %d on: %s", y, d.SetAside)
+		}
 		s.addDevice(d, weight)
 	}
 	for i := range sum.Devices {

@@ -41,18 +41,20 @@ func flipBit(rng *rand.Rand, job kernels.Job, r *kernels.Result) {
 	}
 }
 
-// liar is a device that flips a bit in each of its tiles.
+// liar is a device that flips a bit in each of its tiles, or in each every-th.
 type liar struct {
 	device.Device
-	id   string
-	lied chan struct{} // closed when it has, for the first time
+	id    string
+	every int
+	lied  chan struct{} // closed when it has, for the first time
 
-	mu  sync.Mutex
-	rng *rand.Rand
+	mu    sync.Mutex
+	rng   *rand.Rand
+	tiles int
 }
 
 func newLiar(t *testing.T, d device.Device, id string) *liar {
-	return &liar{Device: d, id: id, lied: make(chan struct{}), rng: seeded(t)}
+	return &liar{Device: d, id: id, every: 1, lied: make(chan struct{}), rng: seeded(t)}
 }
 
 func (d *liar) ID() string        { return d.id }
@@ -74,7 +76,8 @@ func (r lyingRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Resul
 	err := r.Runner.Run(ctx, t, out)
 	r.d.mu.Lock()
 	defer r.d.mu.Unlock()
-	if err == nil {
+	r.d.tiles++
+	if err == nil && r.d.tiles%r.d.every == 0 {
 		flipBit(r.d.rng, r.job, out)
 		select {
 		case <-r.d.lied:
@@ -254,22 +257,52 @@ func TestVerifyHonest(t *testing.T) {
 	verifyProducts(t, eng, honest)
 	rng := seeded(t)
 	for range 300 {
-		checkAll(t, rng, 0.01, false)
+		for _, kind := range lies {
+			checkOne(t, rng, kind.job(rng), 0.01, nil, 1)
+		}
 	}
 }
 
-// checkAll verifies a tile of a job, with a flipped bit if lie, and returns whether it
-// was found out.
-func checkAll(t *testing.T, rng *rand.Rand, share float64, lie bool) (image, product32, product64 bool) {
-	t.Helper()
-	view := View{Center: complex(rng.NormFloat64(), rng.NormFloat64()), Span: 3, Width: 40, Height: 30, MaxIter: 50, CountsOnly: true}
-	image = checkOne(t, rng, view.withDefaults().job(0, view.Height), share, lie)
-	product32 = checkOne(t, rng, randomJob[float32](rng), share, lie)
-	product64 = checkOne(t, rng, randomJob[float64](rng), share, lie)
-	return image, product32, product64
+// lie makes one element of the result of a job wrong.
+type lie func(rng *rand.Rand, job kernels.Job, r *kernels.Result)
+
+// lies are jobs, how their results are made wrong, and whether only computing that element
+// again can find it out.
+var lies = []struct {
+	name   string
+	job    func(*rand.Rand) kernels.Job
+	flip   lie
+	unseen bool
+}{
+	{"image", randomImage, flipBit, true},
+	{"float32 product", func(rng *rand.Rand) kernels.Job { return randomJob[float32](rng) }, flipBit, false},
+	{"float64 product", func(rng *rand.Rand) kernels.Job { return randomJob[float64](rng) }, flipBit, false},
+	{"float32 product's lowest bit", func(rng *rand.Rand) kernels.Job { return randomJob[float32](rng) }, flipLowest[float32], true},
+	{"float64 product's lowest bit", func(rng *rand.Rand) kernels.Job { return randomJob[float64](rng) }, flipLowest[float64], true},
 }
 
-func checkOne(t *testing.T, rng *rand.Rand, job kernels.Job, share float64, lie bool) bool {
+func randomImage(rng *rand.Rand) kernels.Job {
+	view := View{Center: complex(rng.NormFloat64(), rng.NormFloat64()), Span: 3, Width: 40, Height: 30, MaxIter: 50, CountsOnly: rng.IntN(2) == 0}
+	return view.withDefaults().job(0, view.Height)
+}
+
+// flipLowest flips the lowest bit of a random element, if it is a finite number: of those
+// that are not Freivalds' check knows whether they should be.
+func flipLowest[T float32 | float64](rng *rand.Rand, job kernels.Job, r *kernels.Result) {
+	c := kernels.Elements[T](r.Planes[0])
+	for range 10 * len(c) {
+		i := rng.IntN(len(c))
+		if finite(float64(c[i])) {
+			r.Planes[0][i*job.DType().Size()] ^= 1 // the first byte, on all machines that there are
+			return
+		}
+	}
+	flipBit(rng, job, r) // hardly one of them is finite
+}
+
+// checkOne verifies a tile of job, all of it and made wrong by flip unless that is nil, so
+// many times, and returns how often it was found out.
+func checkOne(t *testing.T, rng *rand.Rand, job kernels.Job, share float64, flip lie, times int) (found int) {
 	t.Helper()
 	v, err := newVerifier(t.Context(), job, share)
 	if err != nil {
@@ -278,21 +311,29 @@ func checkOne(t *testing.T, rng *rand.Rand, job kernels.Job, share float64, lie 
 	defer v.close()
 	all := job.Bounds()
 	tile := kernels.Tile{X: rng.IntN(all.W / 2), Y: rng.IntN(all.H / 2), W: 1 + rng.IntN(all.W/2), H: 1 + rng.IntN(all.H/2)}
-	if lie {
+	if flip != nil {
 		tile = all
 	}
-	r := kernels.NewResult(job, tile)
-	if err := v.runner.Run(t.Context(), tile, r); err != nil {
+	right, r := kernels.NewResult(job, tile), kernels.NewResult(job, tile)
+	if err := v.runner.Run(t.Context(), tile, right); err != nil {
 		t.Fatal(err)
 	}
-	if lie {
-		flipBit(rng, job, r)
+	for range times {
+		for i, plane := range right.Planes {
+			copy(r.Planes[i], plane)
+		}
+		if flip != nil {
+			flip(rng, job, r)
+		}
+		err := v.check(t.Context(), tile, r)
+		if err != nil && (!errors.Is(err, dist.ErrWrong) || flip == nil) {
+			t.Fatalf("%v of %v: %v", tile, job.Kernel(), err)
+		}
+		if err != nil {
+			found++
+		}
 	}
-	err = v.check(t.Context(), tile, r)
-	if err != nil && (!errors.Is(err, dist.ErrWrong) || !lie) {
-		t.Fatalf("%v of %v: %v", tile, job.Kernel(), err)
-	}
-	return err != nil
+	return found
 }
 
 // randomJob returns a product of numbers of all sizes, which cancel each other, or
@@ -325,29 +366,57 @@ func randomJob[T float32 | float64](rng *rand.Rand) *kernels.MatMul[T] {
 }
 
 // TestVerifyProbability flips a bit somewhere in a tile a thousand times: the part of
-// them that is found is what Config.Verify says, to four standard deviations; of
-// products it is no less.
+// them that is found is what Config.Verify says, to four standard deviations, and no more
+// where only computing again finds it.
 func TestVerifyProbability(t *testing.T) {
-	const trials = 1000
+	const jobs, times = 100, 10
 	rng := seeded(t)
-	for _, share := range []float64{0.05, 0.3, 1} {
-		var found [3]int
-		for range trials {
-			image, product32, product64 := checkAll(t, rng, share, true)
-			for i, yes := range []bool{image, product32, product64} {
-				if yes {
-					found[i]++
-				}
+	// Of 0.02 of a tile all is in one row; 0.5 is a part of few rows exactly.
+	for _, share := range []float64{0.02, 0.05, 0.5, 1} {
+		for _, kind := range lies {
+			found := 0
+			for range jobs {
+				found += checkOne(t, rng, kind.job(rng), share, kind.flip, times)
+			}
+			part, spread := float64(found)/(jobs*times), 4*math.Sqrt(share*(1-share)/(jobs*times))
+			t.Logf("share %g: of %d flipped bits in an %s %.3f were found", share, jobs*times, kind.name, part)
+			// A part is whole rows, of which a tile has 20 at least, or less than one.
+			if most := share + 1./20 + spread; part < share-spread || kind.unseen && part > most {
+				t.Errorf("share %g: of %d flipped bits in an %s %.3f were found", share, jobs*times, kind.name, part)
 			}
 		}
-		spread := 4 * math.Sqrt(share*(1-share)/trials)
-		for i, name := range []string{"image", "float32 product", "float64 product"} {
-			part := float64(found[i]) / trials
-			t.Logf("share %g: of %d flipped bits in an %s %.3f were found", share, trials, name, part)
-			// A part is whole rows, of which an image has 30.
-			if most := share + 1./30 + spread; part < share-spread || i == 0 && part > most {
-				t.Errorf("share %g: of %d flipped bits in an %s %.3f were found", share, trials, name, part)
+	}
+}
+
+// TestFreivaldsIsCertain changes the sign of an element that is far larger than rounding can
+// make it, in products of which next to nothing is computed again: it is always found.
+func TestFreivaldsIsCertain(t *testing.T) {
+	rng := seeded(t)
+	t.Run("float32", func(t *testing.T) { testFreivaldsIsCertain[float32](t, rng) })
+	t.Run("float64", func(t *testing.T) { testFreivaldsIsCertain[float64](t, rng) })
+}
+
+func testFreivaldsIsCertain[T float32 | float64](t *testing.T, rng *rand.Rand) {
+	const jobs, times = 30, 10
+	for range jobs {
+		job := randomJob[T](rng)
+		job.Alpha, job.Beta = 1, 0
+		for _, operand := range [][]T{job.A, job.B} {
+			for i := range operand {
+				operand[i] = T(rng.NormFloat64())
 			}
+		}
+		found := checkOne(t, rng, job, 1e-9, func(rng *rand.Rand, _ kernels.Job, r *kernels.Result) {
+			c := kernels.Elements[T](r.Planes[0])
+			for { // the elements are about as large as the square root of K, which is 20 at least
+				if i := rng.IntN(len(c)); math.Abs(float64(c[i])) > 1 {
+					c[i] = -c[i]
+					return
+				}
+			}
+		}, times)
+		if found != times {
+			t.Errorf("%d×%d×%d: of %d elements with another sign %d were found", job.M, job.N, job.K, times, found)
 		}
 	}
 }

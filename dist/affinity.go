@@ -58,9 +58,9 @@ func (l *operandLines) lacks(t kernels.Tile) float64 {
 	return missing(l.rows, l.bounds.H, t.Y, t.H) + missing(l.columns, l.bounds.W, t.X, t.W)
 }
 
-// take removes and returns the pending piece that d should go on with, or nil: what has
+// next removes and returns the pending piece that d should go on with, or nil: what has
 // failed elsewhere first; then, if d has a grid, what is near; then the costliest.
-func (q *queue) take(d *deviceUse) *piece {
+func (q *queue) next(d *deviceUse) *piece {
 	if d.grid == nil {
 		return q.pending.take(d)
 	}

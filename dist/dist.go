@@ -76,9 +76,13 @@ type Options struct {
 
 	// Verify, if not nil, looks at each result before it is put, several at a time
 	// from different goroutines. If its error matches ErrWrong the device is set
-	// aside, and everything that it has computed for the job is computed again by
-	// others; any other error ends the job.
+	// aside, also when it comes again by Join, and everything that it has computed
+	// for the job is computed again by others; any other error ends the job.
 	Verify func(ctx context.Context, t kernels.Tile, r *kernels.Result) error
+
+	// Convicted are devices that take no part, neither from the start nor by Join:
+	// those that earlier runs, whose Report.Convicted this is, have found to be wrong.
+	Convicted Convicted
 
 	// Join, if not nil, brings devices that come while the job runs. Those that
 	// come when it has ended stay in the channel.

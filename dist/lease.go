@@ -361,8 +361,7 @@ func (l *lease) failed(err error) error {
 	return nil
 }
 
-// wrong answers l with a result that was found to be wrong, as err says. Nothing that
-// the device has computed counts any more.
+// wrong answers l with a result that was found to be wrong, as err says.
 func (l *lease) wrong(err error) error {
 	q, d := l.puller.q, l.puller.device
 	q.mu.Lock()
@@ -372,22 +371,7 @@ func (l *lease) wrong(err error) error {
 		l.cancel()
 		q.counts.retries += q.giveBack(l.pieces)
 	}
-	if !d.wrong && !q.over {
-		d.wrong = true
-		d.work.discard()
-		for _, x := range d.answered {
-			q.areaDone -= x.tile.Area()
-			q.costDone -= x.cost
-		}
-		q.counts.retries += q.giveBack(d.answered)
-		d.answered = nil
-	}
-	if cause := computing(d.id, l.tile, err); d.inUse() {
-		q.setAside(d, cause)
-	} else {
-		d.aside = cause // which is worse than that it leaves, for one
-		q.lookForDevices()
-	}
+	q.convict(d, computing(d.id, l.tile, err))
 	q.dispatch()
 	return nil
 }

@@ -3,6 +3,7 @@ package dist
 import (
 	"container/heap"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ type queue struct {
 	ended  chan struct{} // closed when the job has ended
 
 	verify func(context.Context, kernels.Tile, *kernels.Result) error // or nil
+	before Convicted                                                  // when the job began
 
 	// putting counts the answers that are being put into the sink. It only
 	// grows while the job has not ended.
@@ -59,11 +61,14 @@ type queue struct {
 	areaDone int         // elements put into the sink
 	costDone float64     // their cost
 	counts   counts
+
+	convicted Convicted // before, and in this job
 }
 
 // deviceUse is what the queue knows of a device that the job uses.
 type deviceUse struct {
 	id      string
+	key     string // as in Convicted
 	slots   int
 	grid    *tiler.Grid // nil if its tiles may be of any shape
 	began   bool        // it has pulled, or could have
@@ -118,11 +123,13 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 	bounds := job.Bounds()
 	q := &queue{
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
-		ended:    make(chan struct{}),
-		verify:   opts.Verify,
+		ended:  make(chan struct{}),
+		verify: opts.Verify,
+		before: opts.Convicted, convicted: Convicted{},
 		progress: progress{report: opts.Progress},
 		joinable: opts.Join != nil,
 	}
+	maps.Copy(q.convicted, q.before)
 	if q.joinable {
 		q.wait = opts.Wait
 	}
@@ -160,12 +167,10 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 	return q
 }
 
-// use takes a device into the job. It counts as in use, and can still save a
-// tile that failed elsewhere, even before its pullers join.
-func (q *queue) use(id string, slots int) *deviceUse {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	d := &deviceUse{id: id, slots: max(1, slots), serving: true}
+// add takes a device into the job. It counts as in use, and can still save a
+// tile that failed elsewhere, even before its pullers join. q.mu is held.
+func (q *queue) add(d *deviceUse) *deviceUse {
+	d.slots, d.serving = max(1, d.slots), true
 	q.devices = append(q.devices, d)
 	return d
 }
@@ -263,7 +268,7 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	if !q.fixed {
 		remaining = q.pending.cost() + costOf(q.given)
 	}
-	x := q.take(p.device)
+	x := q.next(p.device)
 	if last := len(q.given) - 1; x == nil && last >= 0 {
 		x, q.given = q.given[last], q.given[:last]
 	}
@@ -372,7 +377,7 @@ func (q *queue) awaitDevice() {
 }
 
 func (q *queue) noDevice() error {
-	e := &JobError{Reason: ErrNoDevice, joinable: q.joinable, waited: q.wait}
+	e := &JobError{Reason: ErrNoDevice, Causes: q.before.causes(), joinable: q.joinable, waited: q.wait}
 	for _, d := range q.devices {
 		e.Causes = append(e.Causes, d.aside)
 	}

@@ -12,6 +12,13 @@ import (
 	"github.com/gpurun/gpurun/kernels"
 )
 
+// use takes a device into q.
+func (q *queue) use(id string, slots int) *deviceUse {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.add(&deviceUse{id: id, key: id, slots: slots})
+}
+
 // mustPull returns a lease that is there at once.
 func mustPull(t *testing.T, p *puller) *lease {
 	t.Helper()

@@ -23,6 +23,7 @@ import (
 type RemoteHost struct {
 	*session
 	addr    string
+	dialled bool // from here, at addr
 	devices []Device
 
 	lastID   atomic.Uint64 // of jobs and leases
@@ -99,7 +100,7 @@ func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust 
 	if err != nil {
 		return nil, err
 	}
-	r := &RemoteHost{session: s, addr: addr, begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}, fetches: newFetches()}
+	r := &RemoteHost{session: s, addr: addr, dialled: dialled != "", begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}, fetches: newFetches()}
 	for i, info := range s.peer.Devices {
 		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
 	}

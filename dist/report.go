@@ -1,6 +1,7 @@
 package dist
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,8 +23,13 @@ type Report struct {
 	// leases that ended in no answer.
 	Retries, Duplicates, Lost int
 
-	// Devices are in the order in which they were given.
+	// Devices are in the order in which they were given, without those that
+	// Options.Convicted leaves out.
 	Devices []DeviceReport
+
+	// Convicted is Options.Convicted, and the devices that this run has found to be
+	// wrong.
+	Convicted Convicted
 
 	// Spans lists every lease, by its start.
 	Spans []Span
@@ -127,7 +133,7 @@ func byStart(a, b Span) int { return int(a.Start - b.Start) }
 func (q *queue) report() *Report {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost}
+	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost, Convicted: maps.Clone(q.convicted)}
 	if !q.counts.last.IsZero() {
 		r.Makespan = q.counts.last.Sub(q.counts.began)
 	}
@@ -143,7 +149,7 @@ func (q *queue) report() *Report {
 		if e.Busy > 0 {
 			e.Rate = e.Cost / e.Busy.Seconds()
 		}
-		if d.aside != nil && !d.left {
+		if d.aside != nil && (!d.left || d.wrong) {
 			e.SetAside = d.aside
 		}
 		if d.began {

@@ -35,14 +35,17 @@ const (
 // in memory of its own, and its Runner is closed when it stops.
 func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts Options) (*Report, error) {
 	q := newQueue(job, sink, opts)
-	uses := make([]*deviceUse, len(devices))
-	for i, d := range devices {
-		uses[i] = q.use(d.ID(), d.Slots())
+	var uses []*deviceUse
+	var taken []Device
+	for _, d := range devices {
+		if use := q.take(d); use != nil {
+			uses, taken = append(uses, use), append(taken, d)
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
 		q.stop(ctx.Err())
-	case len(devices) == 0:
+	case len(taken) == 0:
 		q.mu.Lock()
 		q.lookForDevices()
 		q.mu.Unlock()
@@ -54,7 +57,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	select {
 	case <-q.ended: // nothing to do, or nothing to do it with
 	default:
-		for i, d := range devices {
+		for i, d := range taken {
 			serving.Go(func() { q.serve(d, uses[i]) })
 		}
 		serving.Go(func() { q.admit(opts.Join, &serving) })
@@ -79,8 +82,9 @@ func (q *queue) admit(join <-chan Device, serving *sync.WaitGroup) {
 				join = nil
 				continue
 			}
-			use := q.use(d.ID(), d.Slots())
-			serving.Go(func() { q.serve(d, use) })
+			if use := q.take(d); use != nil {
+				serving.Go(func() { q.serve(d, use) })
+			}
 		}
 	}
 }

@@ -1,0 +1,79 @@
+package dist
+
+import (
+	"maps"
+	"net"
+	"slices"
+)
+
+// Convicted says of devices that were found to be wrong by Options.Verify why they
+// were. The key is what a device is known by from one session to the next: its ID,
+// but of a host that joined by itself, which has another port each time, the
+// machine's address and name instead of the port.
+type Convicted map[string]*DeviceError
+
+// causes returns why the devices are left out, in the order of their keys.
+func (c Convicted) causes() []*DeviceError {
+	var causes []*DeviceError
+	for _, key := range slices.Sorted(maps.Keys(c)) {
+		e := c[key]
+		causes = append(causes, &DeviceError{Device: e.Device, Op: "set aside because of what it did before, " + e.Op, Err: e.Err})
+	}
+	return causes
+}
+
+// take takes d into the job, or returns nil if it has been convicted.
+func (q *queue) take(d Device) *deviceUse {
+	id, slots := d.ID(), d.Slots()
+	key := id
+	if known, ok := d.(interface{ key() string }); ok {
+		key = known.key()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.convicted[key] != nil {
+		return nil
+	}
+	return q.add(&deviceUse{id: id, key: key, slots: slots})
+}
+
+// convict sets d aside, which was found to be wrong as cause says. Nothing that it has
+// computed counts any more, unless the job has just ended; no job that is told of it
+// takes it again. A device whose host went and came back is here once for each of its
+// sessions, and what it did in any of them counts no more. q.mu is held.
+func (q *queue) convict(d *deviceUse, cause *DeviceError) {
+	q.convicted[d.key] = cause
+	for _, use := range slices.Clone(q.devices) {
+		if use.key != d.key {
+			continue
+		}
+		if !use.wrong && !q.over {
+			use.work.discard()
+			for _, x := range use.answered {
+				q.areaDone -= x.tile.Area()
+				q.costDone -= x.cost
+			}
+			q.counts.retries += q.giveBack(use.answered)
+			use.answered = nil
+		}
+		use.wrong = true
+		if use.inUse() && !q.over {
+			q.setAside(use, cause)
+		} else {
+			use.aside = cause // which is worse than that it leaves, for one
+			q.lookForDevices()
+		}
+	}
+}
+
+// key is what d is known by from one session to the next.
+func (d *remoteDevice) key() string {
+	if d.host.dialled {
+		return d.ID()
+	}
+	machine, _, err := net.SplitHostPort(d.host.addr)
+	if err != nil {
+		machine = d.host.addr // a unix socket, which has no port
+	}
+	return machine + " " + d.host.Name() + "/" + d.info.ID
+}
