@@ -80,7 +80,7 @@ func names(t *testing.T, l *lab.Lab, c *lab.Process) {
 	if d.Tiles != 0 || !strings.Contains(d.SetAside, liar+"/cpu: computing tile ") || !strings.Contains(d.SetAside, ": the result is wrong: ") {
 		t.Errorf("the liar is %+v", d)
 	}
-	note := "gpurun: note: device " + liar + "/cpu was set aside: " + d.SetAside + "\n"
+	note := "gpurun: note: device " + liar + "/cpu was set aside: " + strings.TrimPrefix(d.SetAside, liar+"/cpu: ") + "\n"
 	if !strings.Contains(said, note) || strings.Count(said, "was set aside") != 1 {
 		t.Errorf("it said %q", said)
 	}
