@@ -80,13 +80,17 @@ func newCPUMatMul[T float32 | float64](d *cpuDevice, job *kernels.MatMul[T], com
 	if job.Streams() {
 		return newCPUMatMulStream(d, job, compute)
 	}
-	return &cpuMatMul[T]{job: job, compute: compute}, nil
+	return &cpuMatMul[T]{job: job, compute: compute, turns: make(chan struct{}, min(cpuSlots, runtime.GOMAXPROCS(0)))}, nil
 }
 
 // cpuMatMul computes tiles of a product, as products of their own.
 type cpuMatMul[T float32 | float64] struct {
 	job     *kernels.MatMul[T]
 	compute func(kernels.MatMul[T], *atomic.Bool) bool
+
+	// turns holds a token for each tile that is computed: no more than there are cores,
+	// whose caches have room for the panels of one product.
+	turns chan struct{}
 }
 
 func (r *cpuMatMul[T]) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -107,6 +111,12 @@ func (r *cpuMatMul[T]) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 	}
 	p.C, p.LDC = c, t.W
 	defer keepAdvancing(out)()
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if !r.compute(p, &stop) {
 		return ctx.Err()
 	}

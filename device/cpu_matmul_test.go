@@ -15,7 +15,7 @@ import (
 func TestCPUMatMulAdvances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		job := &kernels.MatMul[float32]{M: 1, N: 1, LDC: 1}
-		r := &cpuMatMul[float32]{job: job, compute: func(kernels.MatMul[float32], *atomic.Bool) bool {
+		r := &cpuMatMul[float32]{job: job, turns: make(chan struct{}, 1), compute: func(kernels.MatMul[float32], *atomic.Bool) bool {
 			time.Sleep(10 * time.Minute)
 			return true
 		}}

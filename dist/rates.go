@@ -116,6 +116,9 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	if p.device.reads() {
 		return q.wantToRead(p, pool, rates, time.Now()), math.MaxInt
 	}
+	if p.device.grid != nil {
+		return q.wantOfProduct(p, pool, rates), q.maxArea
+	}
 	r := p.rate.perSecond()
 	if r == 0 {
 		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
@@ -123,6 +126,30 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	grain := p.grain().Seconds()
 	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
 	return max(seconds, grain) * r, q.maxArea
+}
+
+const (
+	// productFactor is the factor where all elements cost the same.
+	productFactor = 2
+
+	// probeFlops is how many operations the first tiles of a product have at most: a
+	// second of work for the slowest, and so much that it takes longer than to fetch
+	// what they read.
+	probeFlops = 1 << 33
+)
+
+// wantOfProduct is want for a device with a grid. As its costs are known, a first tile
+// tells its rate.
+func (q *queue) wantOfProduct(p *puller, pool, rates float64) float64 {
+	r := p.rate.perSecond()
+	if r == 0 {
+		want := pool * readingProbe / float64(q.slotsInUse())
+		if job, ok := q.job.(interface{ Flops() float64 }); ok {
+			want = min(want, q.total*probeFlops/max(job.Flops(), 1))
+		}
+		return want
+	}
+	return r * max(min(pool/(productFactor*rates), ceiling.Seconds()), p.grain().Seconds())
 }
 
 const (

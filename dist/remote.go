@@ -376,9 +376,9 @@ type remoteProduct struct {
 func (r *remoteProduct) Grid() tiler.Grid { return r.grid }
 
 const (
-	// The steps where a device of a host has none: multiples of the panels of all CPU
-	// kernels.
-	usualStepX, usualStepY = 96, 168
+	// The tiles where a device of a host names none: steps that are multiples of the
+	// panels of all CPU kernels, and as high as what one packs of B serves.
+	usualStepX, usualStepY, usualHigh = 96, 168, 2016
 
 	// mostStep bounds what a host may call its steps.
 	mostStep = 4096
@@ -390,9 +390,9 @@ const (
 
 // gridOf returns the grid that the host has named, for elements of so many bytes.
 func gridOf(m beganMessage, element int) tiler.Grid {
-	g := tiler.Grid{StepX: usualStepX, StepY: usualStepY}
+	g := tiler.Grid{StepX: usualStepX, StepY: usualStepY, High: usualHigh}
 	if m.StepX >= 1 && m.StepX <= mostStep && m.StepY >= 1 && m.StepY <= mostStep {
-		g.StepX, g.StepY = m.StepX, m.StepY
+		g = tiler.Grid{StepX: m.StepX, StepY: m.StepY}
 	}
 	if m.MaxW >= 1 && m.MaxH >= 1 {
 		most := mostReading / element

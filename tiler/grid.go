@@ -14,21 +14,29 @@ type Grid struct {
 	// MaxW and MaxH are the sides of the largest tile that it computes in one go. They
 	// are 0 where a larger one is as good.
 	MaxW, MaxH int
+
+	// High is the height up to which higher tiles are better than square ones. It is 0
+	// where square ones are best.
+	High int
 }
 
+// leastSteps is how many steps wide a tile is at least that is higher than wide.
+const leastSteps = 6
+
 // Cut is CutByCost for a device that has to fetch as many rows and columns of its
-// operands as a tile has: the head is about square, and lies on the grid. It costs
-// about want, if maxArea and the grid let it. The rest, of any number of parts, is about
-// square too, so that later heads can be.
+// operands as a tile has: the head is about square, or up to High if that is more, and
+// lies on the grid. It costs about want, if maxArea and the grid let it. The rest, of any
+// number of parts, is such that later heads can be alike.
 func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head kernels.Tile, rest []kernels.Tile) {
 	area := float64(max(1, maxArea))
 	if whole := cost.Cost(t); whole > 0 {
 		area = max(1, min(area, want/whole*float64(t.Area())))
 	}
 	mostW, mostH := limit(t.W, g.MaxW), limit(t.H, g.MaxH)
-	w := min(float64(mostW), math.Sqrt(area))
-	h := min(float64(mostH), area/w)
-	w = min(float64(mostW), area/h)
+	high := min(float64(g.High), area/float64(leastSteps*max(1, g.StepX)))
+	h := min(float64(mostH), max(math.Sqrt(area), high))
+	w := min(float64(mostW), area/h)
+	h = min(float64(mostH), area/w)
 	across, down := newSpacing(w, mostW, g.StepX), newSpacing(h, mostH, g.StepY)
 	for {
 		columns, rows := across.parts(t.W), down.parts(t.H)

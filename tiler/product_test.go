@@ -127,6 +127,9 @@ func TestGridCutsSquares(t *testing.T) {
 		{"the largest, alike", Grid{StepX: 10, StepY: 10, MaxW: 400, MaxH: 900}, math.Inf(1), math.MaxInt, kernels.Tile{W: 340, H: 500}},
 		{"memory", Grid{StepX: 10, StepY: 10}, math.Inf(1), 10000, kernels.Tile{W: 100, H: 100}},
 		{"a narrow grid", Grid{StepX: 10, StepY: 10, MaxW: 50, MaxH: 1000}, 10000, math.MaxInt, kernels.Tile{W: 50, H: 200}},
+		{"high", Grid{StepX: 10, StepY: 10, High: 500}, 50000, math.MaxInt, kernels.Tile{W: 100, H: 500}},
+		{"not so high", Grid{StepX: 10, StepY: 10, High: 500}, 6000, math.MaxInt, kernels.Tile{W: 60, H: 100}},
+		{"higher", Grid{StepX: 10, StepY: 10, High: 50}, 250000, math.MaxInt, kernels.Tile{W: 500, H: 500}},
 		{"nothing wanted", Grid{StepX: 16, StepY: 8}, 0, math.MaxInt, kernels.Tile{W: 16, H: 8}},
 	} {
 		if head, _ := c.g.Cut(whole, Uniform(1), c.want, c.maxArea); head != c.head {
