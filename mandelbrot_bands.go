@@ -21,7 +21,7 @@ import (
 // it wants to keep. The next band is computed meanwhile. How many rows a band has depends
 // on v.Width, on the machine's memory and on Config.Memory.
 //
-// The two bands, with room for a colour for each pixel, take 256 MiB together, or
+// The two bands, with room for a colour for each pixel, take 192 MiB together, or
 // Config.Memory if that is less, but no less than 64 KiB; they take more only where a
 // single row does. Beside them there are the results that devices have ready, of 16 MiB
 // each at most.

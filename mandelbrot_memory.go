@@ -25,7 +25,7 @@ const (
 	// bandsMemory is what two bands and the colours of both take at most, unless a row
 	// takes more. Larger bands would not be computed sooner: one is some tenths of a second
 	// of work for a processor, and many tiles for each of several.
-	bandsMemory = 256 << 20
+	bandsMemory = 192 << 20
 
 	// leastBandsMemory is as little as Config.Memory can make of it. Below it, a job
 	// for every row or two would take longer to begin than to run.
