@@ -54,8 +54,12 @@ type Worker struct {
 // cannot be joined.
 //
 // The matrices of products lie in this machine's memory, of which config.Memory is the
-// most that they take together, for all coordinators, and without it half. A product
-// that needs more is refused, and left to others.
+// most that they take together, for all coordinators, and without it half. Of a product
+// that needs more each device reads a part at a time, into at most its own budget; one
+// with β ≠ 0 is refused, and left to others.
+//
+// Where a coordinator says that its files are shared, w opens files in NumPy's format by
+// the paths that it names, and uses those of which it knows the size, the time and a hash.
 func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
 	if config == nil {
 		config = &Config{}

@@ -137,6 +137,10 @@ func (f *fetching) receive(m panelMessage, size int64, r io.Reader) error {
 	var rows [][]byte
 	if c != nil {
 		rows, c.receiving = c.rows, c.rows != nil
+		if c.receiving {
+			c.operands.receiving.Add(1)
+			defer c.operands.receiving.Done()
+		}
 	}
 	f.ask()
 	f.mu.Unlock()

@@ -29,6 +29,10 @@ type hostDevice struct {
 	Device
 	info  DeviceInfo
 	turns *turns
+
+	// streaming holds a token while a product streams on the device, whose memory is
+	// planned for one.
+	streaming chan struct{}
 }
 
 // NewHost returns a host called name with devices, which infos describe in the
@@ -44,14 +48,15 @@ func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format 
 	for i, d := range devices {
 		slots := max(1, d.Slots())
 		infos[i].Slots = slots
-		h.devices = append(h.devices, hostDevice{Device: d, info: infos[i], turns: newTurns(slots)})
+		h.devices = append(h.devices, hostDevice{Device: d, info: infos[i], turns: newTurns(slots), streaming: make(chan struct{}, 1)})
 	}
 	return h
 }
 
 // LimitOperands bounds the bytes that the matrices of all products together take in
-// this machine's memory, for all coordinators: 1 GiB unless it is called. A product that
-// takes more is refused. It is called before the host serves anybody.
+// this machine's memory, for all coordinators: 1 GiB unless it is called. Of a product that
+// takes more the devices read a part at a time, into memory of their own; one that also
+// reads C is refused. It is called before the host serves anybody.
 func (h *Host) LimitOperands(bytes int64) { h.operands.limit = bytes }
 
 // Draining reports whether Drain has been called.

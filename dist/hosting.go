@@ -42,6 +42,7 @@ type hostedJob struct {
 	// and zero otherwise, and grid is set with runner.
 	operands *hostedOperands
 	grid     tiler.Grid
+	streams  bool // the device does: no other product may there
 
 	moved atomic.Bool // the device has come on with it since the coordinator was told
 
@@ -235,6 +236,9 @@ func (c *hosting) begin(m beginMessage) error {
 				c.host.log("device %s: close a job: %v", j.device.ID(), err)
 			}
 			j.runner = nil // which keeps the operands
+		}
+		if j.streams {
+			<-j.device.streaming
 		}
 	})
 	return nil

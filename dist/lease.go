@@ -24,9 +24,10 @@ const (
 	// driver may take its time to wake up.
 	silenceLimit = 2 * time.Minute
 
-	// A lease that is predicted to take longer than longTile is not lost before
-	// nothing of its device has come on for progressLimit: much would have to be done
-	// again, and if others are idle they duplicate it.
+	// A lease that is predicted to take longer than longTile, or for which operands may
+	// have to come first, is not lost before nothing of its device has come on for
+	// progressLimit: much would have to be done again, and if others are idle they
+	// duplicate it.
 	longTile      = 2 * time.Second
 	progressLimit = 10 * time.Second
 
@@ -69,7 +70,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 		predicted: p.rate.predict(x.cost), rated: p.rate.perSecond() > 0,
 	}
 	l.ctx, l.cancel = context.WithCancel(q.ctx)
-	l.keeps = !l.rated || l.predicted > longTile || p.device.learning > 0
+	l.keeps = !l.rated || l.long() || p.device.learning > 0
 	x.holders = append(x.holders, l)
 	l.at = len(q.live)
 	q.live = append(q.live, l)
@@ -103,11 +104,14 @@ func (l *lease) dueAt() time.Time {
 	if !l.rated {
 		limit = l.puller.q.limit(l)
 	}
-	if kept := l.puller.device.cameOn.Add(limit); kept.After(l.due) && (!l.rated || l.predicted > longTile) {
+	if kept := l.puller.device.cameOn.Add(limit); kept.After(l.due) && (!l.rated || l.long()) {
 		return kept
 	}
 	return l.due
 }
+
+// long reports whether l may take much longer than its tile is worth.
+func (l *lease) long() bool { return l.predicted > longTile || l.puller.device.grid != nil }
 
 // setAlarm makes sure that overdue runs at due. One timer does for all leases:
 // most are answered long before they are due. q.mu is held.

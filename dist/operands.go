@@ -75,6 +75,10 @@ type hostedOperands struct {
 	err      error
 
 	jobs []*hostedJob // that use them; guarded by fetching.mu
+
+	// receiving counts the chunks that are being written, which keep the matrices. It
+	// grows only under fetching.mu.
+	receiving sync.WaitGroup
 }
 
 // hostedMatrix is an operand, and which chunks of it are there.
@@ -118,6 +122,7 @@ func (o *hostedOperands) letGo(j *hostedJob) {
 	if !o.drop(j) {
 		return
 	}
+	o.receiving.Wait()
 	for _, f := range o.files {
 		if f != nil {
 			f.Close()
@@ -167,6 +172,12 @@ func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
 		}
 		return o.spec.job(all), nil
 	}
+	select {
+	case j.device.streaming <- struct{}{}:
+		j.streams = true
+	case <-j.ctx.Done():
+		return nil, j.ctx.Err()
+	}
 	return o.spec.streaming(func(operand int, to []byte, t kernels.Tile) error {
 		if f := o.files[operand]; f != nil {
 			return f.ReadBytes(to, t)
@@ -203,11 +214,14 @@ func (o *hostedOperands) openFiles() error {
 		}
 		f, err := npy.OpenSame(ref)
 		if err != nil {
-			return fmt.Errorf("%w: let the hosts reach the same file by the same name, or leave --shared-fs out", err)
+			// Whoever asks need not learn what else there is.
+			o.fetching.host.log("a shared file: %v", err)
+			return fmt.Errorf("%s is not there, or differs in size, time or content: let the host reach the same file by the same name, "+
+				"or leave --shared-fs out; its log says more", printable(ref.Path))
 		}
 		o.files[operand] = f
 		lines, length := f.Lines()
-		if whole := o.spec.stored(operand); f.Type.Size() != o.spec.element() || lines != whole.H || length != whole.W {
+		if whole := o.spec.stored(operand); f.Type != kernels.DType(o.spec.Type) || lines != whole.H || length != whole.W {
 			return fmt.Errorf("%s has %d lines of %d elements of %v, and not those of the product", f.Path(), lines, length, f.Type)
 		}
 	}
@@ -262,12 +276,36 @@ func (o *hostedOperands) need(ctx context.Context, t kernels.Tile, grid tiler.Gr
 	lines := t
 	lines.X, lines.W = widen(t.X, t.W, grid.StepX, whole.W)
 	lines.Y, lines.H = widen(t.Y, t.H, grid.StepY, whole.H)
-	missing, fresh := o.request(lines, t)
-	for _, c := range fresh {
-		// Whatever becomes of t: others may wait for it.
-		o.fetching.finish(c, c.readFile(o.files[c.operand]))
+	for {
+		missing, fresh := o.request(lines, t)
+		for _, c := range fresh {
+			if ctx.Err() != nil {
+				o.leave(c)
+				continue
+			}
+			o.fetching.finish(c, c.readFile(o.files[c.operand]))
+		}
+		if err := await(ctx, missing); !errors.Is(err, errLeft) || ctx.Err() != nil {
+			return err
+		}
 	}
-	for _, c := range missing {
+}
+
+// errLeft is what waiting for a chunk ends with that nobody reads any more.
+var errLeft = errors.New("its tile has been cancelled")
+
+// leave leaves c, which is to be read from a file, to others that need it.
+func (o *hostedOperands) leave(c *chunk) {
+	m := &o.matrices[c.operand]
+	o.fetching.mu.Lock()
+	m.chunks[c.tile.Y/m.chunkH*m.chunksPerLine+c.tile.X/m.chunkW] = nil
+	o.fetching.mu.Unlock()
+	o.fetching.finish(c, errLeft)
+}
+
+// await waits until all chunks are there.
+func await(ctx context.Context, chunks []*chunk) error {
+	for _, c := range chunks {
 		select {
 		case <-c.done:
 		case <-ctx.Done():

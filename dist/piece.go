@@ -36,8 +36,8 @@ func (q *queue) part(x *piece, t kernels.Tile) *piece {
 	return &piece{tile: t, cost: q.cost.Cost(t), holders: slices.Clone(x.holders), failures: slices.Clone(x.failures), home: x.home}
 }
 
-// cut divides x in two or three parts, of which the first costs about want
-// and has at most maxArea elements, or about so many on a grid. Parts may be one: x
+// cut divides x in parts, of which the first costs about want
+// and has at most maxArea elements, or about so many on a grid. There may be one part: x
 // itself.
 func (q *queue) cut(x *piece, grid *tiler.Grid, want float64, maxArea int) (head *piece, rest []*piece) {
 	var tile kernels.Tile

@@ -67,12 +67,14 @@ func TestStreamingGrid(t *testing.T) {
 			}
 		}
 	}
-	for _, m := range []beganMessage{{MaxW: 1 << 62, MaxH: 1 << 62}, {MaxW: 1, MaxH: 1 << 62}, {MaxW: 1 << 62, MaxH: 1}, {MaxW: 5, MaxH: 5}, {MaxW: 5}, {MaxW: -1, MaxH: -1}} {
+	for _, m := range []beganMessage{{MaxW: 1 << 62, MaxH: 1 << 62}, {MaxW: 1, MaxH: 1 << 62}, {MaxW: 1 << 62, MaxH: 1}, {MaxW: 64, MaxH: 65}} {
 		g := gridOf(m, 8)
-		if m.MaxW > 0 && m.MaxH > 0 && (g.MaxW < 1 || g.MaxH < 1 || g.MaxW > m.MaxW || g.MaxH > m.MaxH || g.MaxW*g.MaxH > mostReading/8 || m.MaxW == 5 && g.MaxW != 5) {
+		if g.MaxW < 1 || g.MaxH < 1 || g.MaxW > m.MaxW || g.MaxH > m.MaxH || g.MaxW*g.MaxH > mostReading/8 || m.MaxW == 64 && (g.MaxW != 64 || g.MaxH != 65) {
 			t.Errorf("%+v: %+v", m, g)
 		}
-		if (m.MaxW < 1 || m.MaxH < 1) && (g.MaxW != 0 || g.MaxH != 0) {
+	}
+	for _, m := range []beganMessage{{MaxW: 5}, {MaxW: -1, MaxH: -1}, {MaxW: 5, MaxH: 5}, {MaxW: -1 << 63, MaxH: 1 << 62}, {StepX: 4096, StepY: 4096}, {StepX: -1, StepY: 5}} {
+		if g := gridOf(m, 8); g != (tiler.Grid{StepX: usualStepX, StepY: usualStepY, High: usualHigh}) {
 			t.Errorf("%+v: %+v", m, g)
 		}
 	}
@@ -216,11 +218,12 @@ func TestSharedFilesDiffer(t *testing.T) {
 		change func(ref *npy.Reference)
 		says   string
 	}{
-		"none":    {func(ref *npy.Reference) { ref.Path += "x" }, "no such file"},
-		"size":    {func(ref *npy.Reference) { ref.Size++ }, "bytes, and should have"},
-		"time":    {func(ref *npy.Reference) { ref.Time-- }, "at another time"},
-		"samples": {func(ref *npy.Reference) { ref.Sample[7]++ }, "other elements"},
-		"folder":  {func(ref *npy.Reference) { ref.Path = filepath.Dir(ref.Path) }, "no regular file"},
+		"none":    {func(ref *npy.Reference) { ref.Path += "x" }, "differs in size, time or content"},
+		"size":    {func(ref *npy.Reference) { ref.Size++ }, "differs in size, time or content"},
+		"time":    {func(ref *npy.Reference) { ref.Time -= 1e9 }, "differs in size, time or content"},
+		"samples": {func(ref *npy.Reference) { ref.Sample[7]++ }, "differs in size, time or content"},
+		"folder":  {func(ref *npy.Reference) { ref.Path = filepath.Dir(ref.Path) }, "differs in size, time or content"},
+		"path":    {func(ref *npy.Reference) { ref.Path = "m.npy" }, "differs in size, time or content"},
 		"shape": {func(ref *npy.Reference) {
 			other := shareMatrix(t, make([]float64, 100), 10, 10, 10, false)
 			*ref = other.reference
@@ -278,4 +281,66 @@ type memoryDevice struct {
 
 func (d *memoryDevice) Begin(ctx context.Context, _ kernels.Job) (kernels.Runner, error) {
 	return d.productDevice.Begin(ctx, d.job)
+}
+
+// TestStreamingTakesTurns begins two products that stream on one device: the second
+// waits for the end of the first.
+func TestStreamingTakesTurns(t *testing.T) {
+	h := startSmallHost(t, &productDevice{id: "p"})
+	first, second := plainProduct(200, 200, 250), plainProduct(210, 200, 250)
+	running, err := devicesOf(t, h)[0].Begin(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := make(chan error, 1)
+	go func() {
+		r, err := devicesOf(t, h)[0].Begin(t.Context(), second)
+		if err == nil {
+			err = r.Close()
+		}
+		began <- err
+	}()
+	select {
+	case err := <-began:
+		t.Fatalf("two products stream on one device: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := running.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-began; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSharedFileLeft cancels a tile whose operands are being read from a file: another
+// tile that needs them has them read.
+func TestSharedFileLeft(t *testing.T) {
+	job := plainProduct(64, 64, 5000)
+	shareOperands(t, job)
+	o := &hostedOperands{spec: specOf(job), fetching: newFetching(NewHost("host", nil, nil, nil), func(outgoing) bool { return true })}
+	if _, err := o.begin(new(hostedJob)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, f := range o.files {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := o.need(stopped, job.Bounds(), tiler.Grid{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled tile: %v", err)
+	}
+	if err := o.need(t.Context(), job.Bounds(), tiler.Grid{}); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	got := kernels.Elements[float64](o.matrices[operandA].data)
+	for i := range got {
+		if got[i] != job.A[i/5000*job.LDA+i%5000] && got[i] == got[i] {
+			t.Fatalf("element %d is %g", i, got[i])
+		}
+	}
 }

@@ -25,7 +25,8 @@ const leastSteps = 6
 
 // Cut is CutByCost for a device that has to fetch as many rows and columns of its
 // operands as a tile has: the head is about square, or up to High if that is more, and
-// lies on the grid. It costs about want, if maxArea and the grid let it. The rest, of any
+// lies on the grid. It costs about want and has at most about maxArea elements, or one step of
+// the grid. The rest, of any
 // number of parts, is such that later heads can be alike.
 func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head kernels.Tile, rest []kernels.Tile) {
 	area := float64(max(1, maxArea))

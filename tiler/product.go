@@ -40,6 +40,10 @@ const (
 	// worthIt is how much more than the least may be moved for panels that are deeper,
 	// or that are read while others are multiplied.
 	worthIt = 1.1
+
+	// finestAcross: plans for more columns of blocks differ by that part of their number,
+	// and hardly in what is moved.
+	finestAcross = 1 << 16
 )
 
 // PlanBlocks returns the plan for p in so many elements of memory that moves the
@@ -73,7 +77,10 @@ func PlanBlocks(p Product, elements float64, stepX, stepY int) (Blocks, bool) {
 // blocks returns the plan with panels of a depth that moves the least.
 func (p Product) blocks(depth int, elements float64, stepX, stepY int) (best Blocks, found bool) {
 	k, n := float64(p.K), float64(p.N)
-	for across := 1; ; across++ {
+	// Wider blocks have no room for a row.
+	widest := elements / (1 + panels(depth, p.K))
+	first := max(1, int(n/(widest+float64(stepX))))
+	for across := first; ; across += 1 + across/finestAcross {
 		cols := side(p.N, across, stepX)
 		readA := float64(p.M) * k * float64(across)
 		if rows := p.rows(depth, elements, cols, stepY); rows > 0 {

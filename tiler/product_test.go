@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -135,5 +136,23 @@ func TestGridCutsSquares(t *testing.T) {
 		if head, _ := c.g.Cut(whole, Uniform(1), c.want, c.maxArea); head != c.head {
 			t.Errorf("%s: cut %v, want %v", c.name, head, c.head)
 		}
+	}
+}
+
+// TestPlanBlocksEnds plans products of any shape, also such as nobody has, in a moment.
+func TestPlanBlocksEnds(t *testing.T) {
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for _, p := range []Product{{1, 1 << 46, 1}, {1 << 46, 1, 1}, {1, 1 << 46, 1 << 20}, {1 << 23, 1 << 23, 1 << 23}, {1, 1, 1 << 46}} {
+			for _, elements := range []float64{1, 100, 1 << 20, 1 << 40} {
+				PlanBlocks(p, elements, 1, 1)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
 	}
 }

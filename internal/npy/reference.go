@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 	"unicode/utf8"
 )
 
@@ -66,6 +67,9 @@ func (f *File) sample() (sum [sha256.Size]byte, err error) {
 // OpenSame opens the file that ref means. The error matches ErrOther if what has its
 // path here differs in size, time or samples, or is as Open's.
 func OpenSame(ref Reference) (*File, error) {
+	if !filepath.IsAbs(ref.Path) {
+		return nil, fmt.Errorf("open %s: %w: its path is not absolute", ref.Path, ErrOther)
+	}
 	f, err := Open(ref.Path)
 	if err != nil {
 		return nil, err
@@ -81,7 +85,7 @@ func (f *File) compare(ref Reference) error {
 	if f.size != ref.Size {
 		return fmt.Errorf("%w: it has %d bytes, and should have %d", ErrOther, f.size, ref.Size)
 	}
-	if f.time.UnixNano() != ref.Time {
+	if !sameTime(f.time.UnixNano(), ref.Time) {
 		return fmt.Errorf("%w: it was written to at another time", ErrOther)
 	}
 	sample, err := f.sample()
@@ -89,4 +93,14 @@ func (f *File) compare(ref Reference) error {
 		return fmt.Errorf("%w: it has the same size and time, and other elements", ErrOther)
 	}
 	return err
+}
+
+// sameTime reports whether two times are one, where clients of a file system may have cut
+// one of them off to seconds.
+func sameTime(a, b int64) bool {
+	const second = int64(time.Second)
+	if a%second == 0 || b%second == 0 {
+		return a/second == b/second
+	}
+	return a == b
 }
