@@ -285,8 +285,12 @@ func (o *hostedOperands) need(ctx context.Context, t kernels.Tile, grid tiler.Gr
 			}
 			o.fetching.finish(c, c.readFile(o.files[c.operand]))
 		}
-		if err := await(ctx, missing); !errors.Is(err, errLeft) || ctx.Err() != nil {
+		err := await(ctx, missing)
+		switch {
+		case !errors.Is(err, errLeft):
 			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
 		}
 	}
 }
