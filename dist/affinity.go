@@ -7,7 +7,7 @@ import (
 )
 
 // Tiles of a product in the same rows share a part of A, those in the same columns one
-// of B. A device with a grid, which has to fetch them, so gets tiles that lie near each
+// of B. A device that fetches and keeps them so gets tiles that lie near each
 // other: each has a home, a rectangle of which it takes one tile after the other, and
 // when it has none left about half of another's.
 
@@ -59,9 +59,9 @@ func (l *operandLines) lacks(t kernels.Tile) float64 {
 }
 
 // next removes and returns the pending piece that d should go on with, or nil: what has
-// failed elsewhere first; then, if d has a grid, what is near; then the costliest.
+// failed elsewhere first; then, if d keeps operands, what is near; then the costliest.
 func (q *queue) next(d *deviceUse) *piece {
-	if d.grid == nil {
+	if !d.keeps() {
 		return q.pending.take(d)
 	}
 	best, lacks := -1, 0.

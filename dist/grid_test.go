@@ -67,16 +67,15 @@ func TestGridAlone(t *testing.T) {
 func TestGridShared(t *testing.T) {
 	for _, c := range []struct {
 		rates []float64
-		most  int     // tiles
-		worst float64 // makespan ÷ ideal; many devices have few of the largest tiles each
-	}{{[]float64{1e4, 1e4}, 22, 1.06}, {[]float64{1e4, 4e4}, 24, 1.06}, {[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 56, 1.1}} {
+		most  int // tiles
+	}{{[]float64{1e4, 1e4}, 18}, {[]float64{1e4, 4e4}, 24}, {[]float64{1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4, 1e4}, 56}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := runGridded(t, fakeJob{1000, 1000}, tiler.Grid{StepX: 10, StepY: 10, MaxW: 300, MaxH: 300}, 2, c.rates...)
 			tiles := 0
 			for _, d := range r.Devices {
 				tiles += d.Tiles
 			}
-			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > c.worst || tiles > c.most {
+			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.06 || tiles > c.most {
 				t.Errorf("rates %v: makespan ÷ ideal is %.3f, in %d tiles", c.rates, ratio, tiles)
 			}
 		})

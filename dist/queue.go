@@ -97,6 +97,10 @@ func (d *deviceUse) inUse() bool { return d.aside == nil }
 // reads reports whether tiles of the device have a largest size.
 func (d *deviceUse) reads() bool { return d.grid != nil && d.grid.MaxW > 0 }
 
+// keeps reports whether the device keeps the operands of its tiles for others that need
+// them. One that reads them keeps none.
+func (d *deviceUse) keeps() bool { return d.grid != nil && !d.reads() }
+
 // puller is what the queue knows of the loop that pulls for one slot of a
 // device.
 type puller struct {
@@ -277,7 +281,7 @@ func (q *queue) fresh(p *puller, now time.Time) *lease {
 	}
 	if !q.fixed {
 		want, maxArea := q.want(p, remaining, q.totalRate())
-		if p.device.grid != nil {
+		if p.device.keeps() {
 			x = q.settleOn(x, p.device, want)
 		}
 		head, rest := q.cut(x, p.device.grid, want, maxArea)

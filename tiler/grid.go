@@ -41,14 +41,18 @@ func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head ke
 	across, down := newSpacing(w, mostW, g.StepX), newSpacing(h, mostH, g.StepY)
 	for {
 		columns, rows := across.parts(t.W), down.parts(t.H)
+		keepW, keepH := columns/2, rows/2
+		if g.MaxW > 0 {
+			keepW, keepH = 1, 1 // what lies near is of no use, and parts of parts are more
+		}
 		var other kernels.Tile
 		switch {
 		case columns <= 1 && rows <= 1:
 			return t, rest
-		case columns >= rows:
-			t, other = t.SplitX(across.half(t.W, columns))
+		case columns > rows || rows <= 1:
+			t, other = t.SplitX(across.lines(t.W, columns, keepW))
 		default:
-			t, other = t.SplitY(down.half(t.H, rows))
+			t, other = t.SplitY(down.lines(t.H, rows, keepH))
 		}
 		rest = append(rest, other)
 	}
@@ -85,12 +89,12 @@ func (s spacing) parts(n int) int {
 // part returns the lines of the largest part that is cut off.
 func (s spacing) part() int { return max(s.most/s.step*s.step, min(s.step, s.most)) }
 
-// half returns about half of n lines, which are so many parts: as many parts as that is,
-// cut all alike.
-func (s spacing) half(n, parts int) int {
+// lines returns how many of n lines, which are so many parts, cut all alike, count parts
+// are.
+func (s spacing) lines(n, parts, count int) int {
 	one := min((n+parts-1)/parts+s.step-1, s.part()+s.step-1) / s.step * s.step
-	if half := parts / 2 * one; half > 0 && half < n {
-		return half
+	if lines := count * one; one <= s.most && lines > 0 && lines < n {
+		return lines
 	}
 	return min(s.part(), n-1)
 }
