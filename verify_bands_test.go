@@ -150,16 +150,7 @@ func (d *bandLiar) lets(t *testing.T) func(band int) {
 func openBands(t *testing.T, config Config) *Engine {
 	t.Helper()
 	config.Verify, config.Tiles, config.Devices = 1, 120, []string{"cpu"}
-	eng, err := Open(t.Context(), &config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := eng.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return eng
+	return opened(t, config)
 }
 
 // checkBands computes bandsView, in bands, and compares it with that of a CPU alone. It looks

@@ -117,6 +117,12 @@ func (r patientRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 func verifying(t *testing.T, config Config) *Engine {
 	t.Helper()
 	config.Verify, config.Tiles = 1, 40
+	return opened(t, config)
+}
+
+// opened returns an engine, which is closed when t ends.
+func opened(t *testing.T, config Config) *Engine {
+	t.Helper()
 	eng, err := Open(t.Context(), &config)
 	if err != nil {
 		t.Fatal(err)

@@ -10,17 +10,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gpurun/gpurun/internal/lab"
 )
 
 // process is a run of the command.
 type process struct {
 	t              testing.TB
 	cmd            *exec.Cmd
-	stdout, stderr transcript
+	stdout, stderr lab.Transcript
 	done           chan struct{} // closed when it has ended
 }
 
@@ -208,22 +209,4 @@ func ownTime(t testing.TB) float64 {
 		t.Fatal(err)
 	}
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano()).Seconds()
-}
-
-// transcript keeps what a process writes.
-type transcript struct {
-	mu   sync.Mutex
-	said bytes.Buffer
-}
-
-func (w *transcript) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.said.Write(p)
-}
-
-func (w *transcript) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.said.String()
 }

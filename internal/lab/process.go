@@ -28,7 +28,7 @@ type Process struct {
 	t    testing.TB
 	name string
 	cmd  *exec.Cmd
-	said transcript
+	said Transcript
 	done chan struct{} // closed when it has ended
 }
 
@@ -126,19 +126,21 @@ func (p *Process) used() time.Duration {
 	return time.Duration(u+s) * tick
 }
 
-// transcript keeps what a process writes.
-type transcript struct {
+// Transcript keeps what a process writes. Its methods are safe for concurrent use.
+type Transcript struct {
 	mu   sync.Mutex
 	said bytes.Buffer
 }
 
-func (w *transcript) Write(p []byte) (int, error) {
+// Write appends p.
+func (w *Transcript) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.said.Write(p)
 }
 
-func (w *transcript) String() string {
+// String returns what has been written.
+func (w *Transcript) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.said.String()
