@@ -114,7 +114,7 @@ func (p *puller) grain() time.Duration {
 // from a pool of work that pullers of the given rates, added up, share.
 func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int) {
 	if p.device.reads() {
-		return q.wantToRead(p, pool, rates, time.Now()), math.MaxInt
+		return q.wantToRead(p, pool, rates, time.Now()), q.fairShare()
 	}
 	if p.device.grid != nil {
 		return q.wantOfProduct(p, pool, rates), q.maxArea
@@ -154,7 +154,7 @@ func (q *queue) wantOfProduct(p *puller, pool, rates float64) float64 {
 
 const (
 	// readingGrain is the part of the largest tile of a device that reads operands
-	// which is worth a tile: it reads 4 times as much for each element.
+	// which is worth a tile: it reads several times as much for each element.
 	readingGrain = 1. / 16
 
 	// readingProbe is the part of the job that the first tiles of all such devices take
@@ -170,7 +170,8 @@ func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float6
 		return math.Inf(1)
 	}
 	g := p.device.grid
-	least := readingGrain * float64(g.MaxW) * float64(g.MaxH) * q.total / float64(q.job.Bounds().Area())
+	largest := min(float64(g.MaxW)*float64(g.MaxH), float64(q.fairShare()))
+	least := readingGrain * largest * q.total / float64(q.job.Bounds().Area())
 	r := p.rate.perSecond()
 	if r == 0 {
 		return max(least, pool*readingProbe/float64(q.slotsInUse()))
@@ -183,6 +184,17 @@ func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float6
 		pool += part * l.cost
 	}
 	return max(least, r*pool/rates, r*p.grain().Seconds())
+}
+
+// fairShare returns the elements of the job for each device in use.
+func (q *queue) fairShare() int {
+	n := 0
+	for _, d := range q.devices {
+		if d.inUse() {
+			n++
+		}
+	}
+	return q.job.Bounds().Area() / max(1, n)
 }
 
 // slotsInUse counts the pullers that there are and will be.

@@ -24,45 +24,89 @@ type Grid struct {
 const leastSteps = 6
 
 // Cut is CutByCost for a device that has to fetch as many rows and columns of its
-// operands as a tile has: the head is about square, or up to High if that is more, and
-// lies on the grid. It costs about want and has at most about maxArea elements, or one step of
-// the grid. The rest, of any
-// number of parts, is such that later heads can be alike.
+// operands as a tile has. The head lies on the grid, costs about want and has at most
+// about maxArea elements, or one step of the grid. The rest, of any number of parts, is
+// such that later heads can be alike.
+//
+// Where MaxW and MaxH are 0, the head is about square, or up to High if that is more.
+// Where they are not, what a device has read is of no use for its next tile, and what
+// counts is how long the lines are along which all of t is cut: then the head is one of
+// as few and as square tiles as there can be or, if less is wanted, a strip across it.
 func (g Grid) Cut(t kernels.Tile, cost Cost, want float64, maxArea int) (head kernels.Tile, rest []kernels.Tile) {
-	area := float64(max(1, maxArea))
-	if whole := cost.Cost(t); whole > 0 {
-		area = max(1, min(area, want/whole*float64(t.Area())))
+	wanted := func(t kernels.Tile) float64 {
+		area := float64(max(1, maxArea))
+		if whole := cost.Cost(t); whole > 0 {
+			area = max(1, min(area, want/whole*float64(t.Area())))
+		}
+		return area
 	}
-	mostW, mostH := limit(t.W, g.MaxW), limit(t.H, g.MaxH)
+	if g.MaxW > 0 {
+		block, rest := g.block(t, float64(max(1, maxArea)))
+		head, other := g.strip(block, wanted(block))
+		return head, append(rest, nonEmpty(other)...)
+	}
+	return g.near(t, wanted(t))
+}
+
+// near cuts off t about area. It cuts by halves, so that the parts of what remains that
+// lie near the head are as large as they can be.
+func (g Grid) near(t kernels.Tile, area float64) (head kernels.Tile, rest []kernels.Tile) {
 	high := min(float64(g.High), area/float64(leastSteps*max(1, g.StepX)))
-	h := min(float64(mostH), max(math.Sqrt(area), high))
-	w := min(float64(mostW), area/h)
-	h = min(float64(mostH), area/w)
-	across, down := newSpacing(w, mostW, g.StepX), newSpacing(h, mostH, g.StepY)
+	h := min(float64(t.H), max(math.Sqrt(area), high))
+	w := min(float64(t.W), area/h)
+	h = min(float64(t.H), area/w)
+	across, down := newSpacing(w, t.W, g.StepX), newSpacing(h, t.H, g.StepY)
 	for {
 		columns, rows := across.parts(t.W), down.parts(t.H)
-		keepW, keepH := columns/2, rows/2
-		if g.MaxW > 0 {
-			keepW, keepH = 1, 1 // what lies near is of no use, and parts of parts are more
-		}
 		var other kernels.Tile
 		switch {
 		case columns <= 1 && rows <= 1:
 			return t, rest
 		case columns > rows || rows <= 1:
-			t, other = t.SplitX(across.lines(t.W, columns, keepW))
+			t, other = t.SplitX(across.lines(t.W, columns, columns/2))
 		default:
-			t, other = t.SplitY(down.lines(t.H, rows, keepH))
+			t, other = t.SplitY(down.lines(t.H, rows, rows/2))
 		}
 		rest = append(rest, other)
 	}
 }
 
-func limit(n, most int) int {
-	if most <= 0 {
-		return n
+// block cuts off t one of the tiles, all about alike, of at most MaxW by MaxH and of at
+// most about area, into which t is cut along the shortest lines.
+func (g Grid) block(t kernels.Tile, area float64) (head kernels.Tile, rest []kernels.Tile) {
+	across, down := newSpacing(float64(g.MaxW), g.MaxW, g.StepX), newSpacing(float64(g.MaxH), g.MaxH, g.StepY)
+	count := float64(t.Area()) / (area * (1 + sliver/2))
+	columns, rows, shortest := 0, 0, math.Inf(1)
+	for c := across.parts(t.W); c <= across.steps(t.W) && float64(c)*float64(t.H) < shortest; c++ {
+		r := min(max(down.parts(t.H), int(math.Ceil(count/float64(c)))), down.steps(t.H))
+		if lines := float64(c)*float64(t.H) + float64(r)*float64(t.W); lines < shortest {
+			columns, rows, shortest = c, r, lines
+		}
 	}
-	return min(n, most)
+	var other kernels.Tile
+	if columns > 1 {
+		t, other = t.SplitX(across.lines(t.W, columns, 1))
+		rest = append(rest, other)
+	}
+	if rows > 1 {
+		t, other = t.SplitY(down.lines(t.H, rows, 1))
+		rest = append(rest, other)
+	}
+	return t, rest
+}
+
+// strip cuts off t about area across its shorter side, or returns all of it if little
+// would be left.
+func (g Grid) strip(t kernels.Tile, area float64) (head, rest kernels.Tile) {
+	cut, long, short, step := kernels.Tile.SplitY, t.H, t.W, max(1, min(g.StepY, g.MaxH))
+	if t.W > t.H {
+		cut, long, short, step = kernels.Tile.SplitX, t.W, t.H, max(1, min(g.StepX, g.MaxW))
+	}
+	lines := max(step, int(area/float64(max(1, short))+float64(step)/2)/step*step)
+	if float64(lines)*(1+sliver/2) >= float64(long) {
+		return t, kernels.Tile{}
+	}
+	return cut(t, lines)
 }
 
 // spacing is how a side of a tile is cut.
@@ -85,6 +129,9 @@ func (s spacing) parts(n int) int {
 	}
 	return (n-1)/s.part() + 1
 }
+
+// steps returns in how many parts n lines can be cut.
+func (s spacing) steps(n int) int { return (n-1)/min(s.step, s.most) + 1 }
 
 // part returns the lines of the largest part that is cut off.
 func (s spacing) part() int { return max(s.most/s.step*s.step, min(s.step, s.most)) }

@@ -37,6 +37,10 @@ func panels(depth, k int) float64 {
 const (
 	deepest = 1024
 
+	// deepEnough: up to that depth panels may be deeper for as much as MovedBound says,
+	// since less fills no cache; beyond it only if little more is moved.
+	deepEnough = 256
+
 	// worthIt is how much more than the least may be moved for panels that are deeper,
 	// or that are read while others are multiplied.
 	worthIt = 1.1
@@ -65,8 +69,11 @@ func PlanBlocks(p Product, elements float64, stepX, stepY int) (Blocks, bool) {
 	if !ok || found && strips.Moved < least {
 		least = strips.Moved
 	}
-	most := max(worthIt*least, MovedBound(p, elements))
 	for depth := 1; depth < p.K && depth <= deepest; depth *= 2 {
+		most := worthIt * least
+		if depth <= deepEnough {
+			most = max(most, MovedBound(p, elements))
+		}
 		if b, ok := p.blocks(depth, elements, stepX, stepY); ok && b.Moved <= most {
 			best = b
 		}

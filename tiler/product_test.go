@@ -126,6 +126,8 @@ func TestGridCutsSquares(t *testing.T) {
 		{"all", Grid{}, math.Inf(1), math.MaxInt, whole},
 		{"a quarter", Grid{StepX: 10, StepY: 10}, 250000, math.MaxInt, kernels.Tile{W: 500, H: 500}},
 		{"the largest, alike", Grid{StepX: 10, StepY: 10, MaxW: 400, MaxH: 900}, math.Inf(1), math.MaxInt, kernels.Tile{W: 340, H: 500}},
+		{"a strip of a half", Grid{StepX: 10, StepY: 10, MaxW: 700, MaxH: 1000}, 100000, 500000, kernels.Tile{W: 500, H: 200}},
+		{"all but little of it", Grid{StepX: 10, StepY: 10, MaxW: 1000, MaxH: 700}, 460000, 500000, kernels.Tile{W: 1000, H: 500}},
 		{"memory", Grid{StepX: 10, StepY: 10}, math.Inf(1), 10000, kernels.Tile{W: 100, H: 100}},
 		{"a narrow grid", Grid{StepX: 10, StepY: 10, MaxW: 50, MaxH: 1000}, 10000, math.MaxInt, kernels.Tile{W: 50, H: 200}},
 		{"high", Grid{StepX: 10, StepY: 10, High: 500}, 50000, math.MaxInt, kernels.Tile{W: 100, H: 500}},
