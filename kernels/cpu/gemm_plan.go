@@ -26,11 +26,13 @@ const (
 	// comes from memory, which wants to be read in long rows.
 	directBytesB = 768 << 10
 
-	// mostInSet is how many rows of a panel of A may share one set of the
-	// first-level cache, which has 8 ways, and crowdedPanels how many panels of B it
-	// takes for copying A to pay where there are more.
-	mostInSet     = 7
-	crowdedPanels = 2
+	// mostLinesInSet is how many rows of a panel of A may begin in one set of the
+	// first-level cache, which has 8 ways, and mostPagesInSet likewise of the table of
+	// pages, which has 4; and crowdedPanels how many panels of B it takes for copying A
+	// to pay where there are more.
+	mostLinesInSet = 7
+	mostPagesInSet = 3
+	crowdedPanels  = 2
 
 	// fewPanels is up to how many panels of A it is better that whoever packs a panel of
 	// B computes with it, and partsOfColumns how many parts a worker gets of such a
@@ -43,7 +45,9 @@ const (
 // that is slow or its elements are to be multiplied: a row of a panel is read
 // from front to back either way.
 func (j *job[T]) newPlan(threads int) plan {
-	crowded := !j.transA && j.n > crowdedPanels*j.nr() && inOneSet(j.lda*size[T](), j.mr) > mostInSet
+	stride := j.lda * size[T]()
+	crowded := !j.transA && j.n > crowdedPanels*j.nr() &&
+		(inOneSet(stride, j.mr, 6, 64) > mostLinesInSet || inOneSet(stride, j.mr, 12, 16) > mostPagesInSet)
 	p := plan{
 		packA: j.transA || j.alpha != 1 || crowded,
 		packB: j.transB || ceil(j.m, j.mr) > directPanelsB || j.k*j.n > directBytesB/size[T](),
@@ -61,15 +65,20 @@ func (j *job[T]) newPlan(threads int) plan {
 	return p
 }
 
-// inOneSet returns how many of the first elements of rows that are stride bytes
-// apart share a set of a first-level cache with 64 sets of lines of 64 bytes, as
-// most have.
-func inOneSet(stride, rows int) (most int) {
+// inOneSet returns how many of the lines on which so many rows begin, stride bytes apart,
+// share a set. There are so many sets, a power of two and at most 64, and a line has
+// 1 << lineBits bytes. First-level caches have 64 sets of lines of 64 bytes, as a rule,
+// and first-level tables of pages 16 of 4096. Small products notice how long a division
+// takes.
+func inOneSet(stride, rows int, lineBits uint, sets int) (most int) {
 	var count [64]int
+	last := -1
 	for i := range rows {
-		set := i * stride / 64 % len(count)
-		count[set]++
-		most = max(most, count[set])
+		if line := i * stride >> lineBits; line != last {
+			last = line
+			count[line&(sets-1)]++
+			most = max(most, count[line&(sets-1)])
+		}
 	}
 	return most
 }
