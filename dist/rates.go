@@ -132,6 +132,10 @@ const (
 	// productFactor is the factor where all elements cost the same.
 	productFactor = 2
 
+	// productCeiling is the ceiling there: a device packs as many rows of A and columns
+	// of B as a tile has, and computes with them the longer the larger it is.
+	productCeiling = 2 * ceiling
+
 	// probeFlops is how many operations the first tiles of a product have at most: a
 	// second of work for the slowest, and so much that it takes longer than to fetch
 	// what they read.
@@ -149,7 +153,7 @@ func (q *queue) wantOfProduct(p *puller, pool, rates float64) float64 {
 		}
 		return want
 	}
-	return r * max(min(pool/(productFactor*rates), ceiling.Seconds()), p.grain().Seconds())
+	return r * max(min(pool/(productFactor*rates), productCeiling.Seconds()), p.grain().Seconds())
 }
 
 const (
