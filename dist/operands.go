@@ -85,6 +85,7 @@ type hostedOperands struct {
 type hostedMatrix struct {
 	data          []byte
 	bounds        kernels.Tile
+	line          int // elements from one row to the next
 	chunkW        int
 	chunkH        int
 	chunksPerLine int
@@ -230,14 +231,14 @@ func (o *hostedOperands) openFiles() error {
 
 func newHostedMatrix(s productSpec, operand int) hostedMatrix {
 	bounds := s.stored(operand)
-	m := hostedMatrix{bounds: bounds}
+	m := hostedMatrix{bounds: bounds, line: s.line(operand)}
 	if operand == operandC {
 		m.chunkH = min(bounds.H, chunkAreaC/min(bounds.W, chunkColsC))
 		m.chunkW = min(bounds.W, chunkAreaC/m.chunkH)
 	} else {
 		// Steps lie along the rows of one and along the columns of the other.
 		lines, steps, least := bounds.H, bounds.W, chunkRows
-		alongRows := operand == operandA && !s.TransA || operand == operandB && s.TransB
+		alongRows := s.alongRows(operand)
 		if !alongRows {
 			lines, steps, least = steps, lines, chunkColumns
 		}
@@ -250,14 +251,15 @@ func newHostedMatrix(s productSpec, operand int) hostedMatrix {
 	}
 	m.chunksPerLine = (bounds.W-1)/m.chunkW + 1
 	m.chunks = make([]*chunk, m.chunksPerLine*((bounds.H-1)/m.chunkH+1))
-	m.data = kernels.Bytes(make([]float64, (bounds.Area()*s.element()+7)/8))[:bounds.Area()*s.element()]
+	bytes := bounds.H * m.line * s.element()
+	m.data = kernels.Bytes(make([]float64, (bytes+7)/8))[:bytes]
 	return m
 }
 
 // rows returns the memory of a part of m.
 func (m *hostedMatrix) rows(t kernels.Tile, element int) (rows [][]byte) {
-	line := m.bounds.W * element
-	if t.W == m.bounds.W {
+	line := m.line * element
+	if t.W == m.line {
 		return [][]byte{m.data[t.Y*line : (t.Y+t.H)*line]}
 	}
 	for y := range t.H {

@@ -161,8 +161,8 @@ func (s productSpec) job(matrices [operandCount][]byte) kernels.Job {
 func jobOf[T float32 | float64](s productSpec, matrices [operandCount][]byte) *kernels.MatMul[T] {
 	return &kernels.MatMul[T]{
 		TransA: s.TransA, TransB: s.TransB, M: s.M, N: s.N, K: s.K, Alpha: T(s.Alpha), Beta: T(s.Beta),
-		A: kernels.Elements[T](matrices[operandA]), LDA: s.stored(operandA).W,
-		B: kernels.Elements[T](matrices[operandB]), LDB: s.stored(operandB).W,
+		A: kernels.Elements[T](matrices[operandA]), LDA: s.line(operandA),
+		B: kernels.Elements[T](matrices[operandB]), LDB: s.line(operandB),
 		C: kernels.Elements[T](matrices[operandC]), LDC: s.N,
 	}
 }
@@ -220,6 +220,34 @@ func (s productSpec) stored(operand int) kernels.Tile {
 	return kernels.Tile{W: s.K, H: s.N}
 }
 
+// alongRows reports whether the steps of the product lie along the rows of an operand
+// as it is stored, so that a device reads many rows at a time.
+func (s productSpec) alongRows(operand int) bool {
+	return operand == operandA && !s.TransA || operand == operandB && s.TransB
+}
+
+// Rows of which many are read at a time, and that begin on every so manieth page, get
+// into each other's way in the processor's table of pages: those of a host that take at
+// least crowdedBytes lie so far apart that they begin rowShift behind one.
+const (
+	pageBytes    = 4096
+	crowdedBytes = 4 * pageBytes
+	rowShift     = pageBytes/4 + 64
+)
+
+// line returns how many elements of memory a row of an operand takes on a host.
+func (s productSpec) line(operand int) int {
+	width := s.stored(operand).W
+	bytes := width * s.element()
+	if !s.alongRows(operand) || bytes < crowdedBytes {
+		return width
+	}
+	if behind := (bytes + rowShift) % pageBytes; behind < 2*rowShift {
+		bytes += 2*rowShift - behind
+	}
+	return bytes / s.element()
+}
+
 // part returns what the tile t of the product reads of an operand, as it is stored.
 func (s productSpec) part(operand int, t kernels.Tile) kernels.Tile {
 	switch {
@@ -240,7 +268,7 @@ func (s productSpec) part(operand int, t kernels.Tile) kernels.Tile {
 func (s productSpec) bytes() (n int64) {
 	for operand := range operandCount {
 		if s.reads(operand) {
-			n += int64(s.stored(operand).Area()) * int64(s.element())
+			n += int64(s.stored(operand).H) * int64(s.line(operand)) * int64(s.element())
 		}
 	}
 	return n

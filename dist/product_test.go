@@ -392,3 +392,32 @@ func (s *countingSource) Read(to []float64, t kernels.Tile) error {
 	}
 	return nil
 }
+
+// TestOperandLines checks that rows that are read together begin on pages all over, and
+// that this takes little memory.
+func TestOperandLines(t *testing.T) {
+	for _, element := range []int{4, 8} {
+		for width := 1; width < 1<<16; width += 1 + width/97 {
+			s := productSpec{Type: uint8(kernels.Float32), M: 5, N: 7, K: width}
+			if element == 8 {
+				s.Type = uint8(kernels.Float64)
+			}
+			line := s.line(operandA)
+			if line < width || float64(line) > 1.15*float64(width) || width*element < crowdedBytes && line != width {
+				t.Errorf("%d elements of %d bytes take %d", width, element, line)
+			}
+			if s.line(operandB) != 7 {
+				t.Errorf("%d rows that are read one after another take %d each", width, s.line(operandB))
+			}
+			sets := map[int]int{}
+			for row := range 14 {
+				sets[row*line*element/4096%16]++
+			}
+			for _, rows := range sets {
+				if rows > 5 && line*element >= crowdedBytes {
+					t.Errorf("%d of 14 rows of %d elements of %d bytes share a set of pages", rows, line, element)
+				}
+			}
+		}
+	}
+}

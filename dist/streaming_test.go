@@ -337,10 +337,11 @@ func TestSharedFileLeft(t *testing.T) {
 	if err := o.need(t.Context(), job.Bounds(), tiler.Grid{}); err != nil {
 		t.Errorf("another: %v", err)
 	}
-	got := kernels.Elements[float64](o.matrices[operandA].data)
-	for i := range got {
-		if got[i] != job.A[i/5000*job.LDA+i%5000] && got[i] == got[i] {
-			t.Fatalf("element %d is %g", i, got[i])
+	a := &o.matrices[operandA]
+	got := kernels.Elements[float64](a.data)
+	for i := range 64 * 5000 {
+		if x := got[i/5000*a.line+i%5000]; x != job.A[i/5000*job.LDA+i%5000] && x == x {
+			t.Fatalf("element %d is %g", i, x)
 		}
 	}
 }
