@@ -90,16 +90,22 @@ func TestGridReads(t *testing.T) {
 	whole := tiler.Product{M: n, N: n, K: n}
 	for _, elements := range []float64{1 << 16, 1 << 17, 1 << 18} {
 		b, _ := tiler.PlanBlocks(whole, elements, 2, 2)
-		for most, rates := range map[float64][]float64{1.15: {1e6, 1e6}, 1.2: {1e6, 3e6}} {
+		for _, c := range []struct {
+			rates []float64
+			most  float64 // of the bound
+		}{{[]float64{1e6, 1e6}, 1.15}, {[]float64{1e6, 3e6}, 1.2}} {
 			for seed := range uint64(5) {
 				synctest.Test(t, func(t *testing.T) {
 					var devices []Device
-					for i, rate := range rates {
+					for i, rate := range c.rates {
 						rng := rand.New(rand.NewPCG(seed, uint64(i)))
 						late := func(ctx context.Context, t kernels.Tile, _ int) error {
 							return pause(ctx, duration(rng.Float64()/5*float64(t.Area())/rate))
 						}
-						devices = append(devices, &griddedDevice{fakeDevice{id: string(rune('a' + i)), slots: 2, rate: rate, fault: late}, tiler.Grid{StepX: 2, StepY: 2, MaxW: b.Cols, MaxH: b.Rows}})
+						devices = append(devices, &griddedDevice{
+							fakeDevice{id: string(rune('a' + i)), slots: 2, rate: rate, fault: late},
+							tiler.Grid{StepX: 2, StepY: 2, MaxW: b.Cols, MaxH: b.Rows},
+						})
 					}
 					job := fakeJob{n, n}
 					r, err := Run(t.Context(), job, devices, newCheckSink(job), Options{})
@@ -111,9 +117,9 @@ func TestGridReads(t *testing.T) {
 						moved += n * float64(s.Tile.W+s.Tile.H)
 					}
 					moved /= tiler.MovedBound(whole, elements)
-					if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); moved > most || ratio > 1.15 {
+					if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); moved > c.most || ratio > 1.15 {
 						t.Errorf("rates %v, %g elements, blocks %d×%d, seed %d: %.3f of the bound, makespan ÷ ideal is %.3f",
-							rates, elements, b.Cols, b.Rows, seed, moved, ratio)
+							c.rates, elements, b.Cols, b.Rows, seed, moved, ratio)
 					}
 				})
 			}

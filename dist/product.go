@@ -226,9 +226,9 @@ func (s productSpec) alongRows(operand int) bool {
 	return operand == operandA && !s.TransA || operand == operandB && s.TransB
 }
 
-// Rows of which many are read at a time, and that begin on every so manieth page, get
-// into each other's way in the processor's table of pages: those of a host that take at
-// least crowdedBytes lie so far apart that they begin rowShift behind one.
+// Rows of which many are read at a time get into each other's way in the processor's
+// table of pages if they begin on every so manieth page. Where they take crowdedBytes or
+// more on a host, how far apart they lie differs by at least rowShift from whole pages.
 const (
 	pageBytes    = 4096
 	crowdedBytes = 4 * pageBytes

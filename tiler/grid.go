@@ -82,6 +82,9 @@ func (g Grid) block(t kernels.Tile, area float64) (head kernels.Tile, rest []ker
 		if lines := float64(c)*float64(t.H) + float64(r)*float64(t.W); lines < shortest {
 			columns, rows, shortest = c, r, lines
 		}
+		if r == down.parts(t.H) {
+			break // there cannot be fewer
+		}
 	}
 	var other kernels.Tile
 	if columns > 1 {
@@ -102,7 +105,7 @@ func (g Grid) strip(t kernels.Tile, area float64) (head, rest kernels.Tile) {
 	if t.W > t.H {
 		cut, long, short, step = kernels.Tile.SplitX, t.W, t.H, max(1, min(g.StepX, g.MaxW))
 	}
-	lines := max(step, int(area/float64(max(1, short))+float64(step)/2)/step*step)
+	lines := max(step, int(min(area/float64(max(1, short)), float64(long))+float64(step)/2)/step*step)
 	if float64(lines)*(1+sliver/2) >= float64(long) {
 		return t, kernels.Tile{}
 	}
