@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +79,19 @@ func TestGridShared(t *testing.T) {
 			}
 			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.06 || tiles > c.most {
 				t.Errorf("rates %v: makespan ÷ ideal is %.3f, in %d tiles", c.rates, ratio, tiles)
+			}
+		})
+	}
+}
+
+// TestGridShares has each of many devices get its part, where one had room for all.
+func TestGridShares(t *testing.T) {
+	for _, n := range []int{3, 9, 10, 18} {
+		synctest.Test(t, func(t *testing.T) {
+			rates := slices.Repeat([]float64{1e4}, n)
+			r := runGridded(t, fakeJob{1000, 1000}, tiler.Grid{StepX: 1, StepY: 1, MaxW: 1000, MaxH: 1000}, 2, rates...)
+			if ratio := r.Makespan.Seconds() / r.Ideal.Seconds(); ratio > 1.06 {
+				t.Errorf("%d devices: makespan ÷ ideal is %.3f", n, ratio)
 			}
 		})
 	}

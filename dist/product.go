@@ -227,12 +227,13 @@ func (s productSpec) alongRows(operand int) bool {
 }
 
 // Rows of which many are read at a time get into each other's way in the processor's
-// table of pages if they begin on every so manieth page. Where they take crowdedBytes or
-// more on a host, how far apart they lie differs by at least rowShift from whole pages.
+// table of pages if they are about a multiple of 4 pages apart. Where they take
+// crowdedBytes or more on a host, how far apart they lie differs by at least rowShift from
+// whole pages: then no more than three begin on one page.
 const (
 	pageBytes    = 4096
 	crowdedBytes = 4 * pageBytes
-	rowShift     = pageBytes/4 + 64
+	rowShift     = pageBytes/3/64*64 + 64
 )
 
 // line returns how many elements of memory a row of an operand takes on a host.

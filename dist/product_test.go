@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -397,8 +398,15 @@ func (s *countingSource) Read(to []float64, t kernels.Tile) error {
 // that this takes little memory.
 func TestOperandLines(t *testing.T) {
 	for _, element := range []int{4, 8} {
+		var widths []int
 		for width := 1; width < 1<<16; width += 1 + width/97 {
-			s := productSpec{Type: uint8(kernels.Float32), M: 5, N: 7, K: width}
+			widths = append(widths, width)
+		}
+		for width := 1; width <= 1<<16; width *= 2 {
+			widths = append(widths, width)
+		}
+		for _, width := range widths {
+			s := productSpec{Type: uint8(kernels.Float32), M: width, N: width, K: width}
 			if element == 8 {
 				s.Type = uint8(kernels.Float64)
 			}
@@ -406,15 +414,17 @@ func TestOperandLines(t *testing.T) {
 			if line < width || float64(line) > 1.15*float64(width) || width*element < crowdedBytes && line != width {
 				t.Errorf("%d elements of %d bytes take %d", width, element, line)
 			}
-			if s.line(operandB) != 7 {
-				t.Errorf("%d rows that are read one after another take %d each", width, s.line(operandB))
+			other := s
+			other.TransA, other.TransB = true, true
+			if other.line(operandB) != line || other.line(operandA) != width || s.line(operandB) != width || s.line(operandC) != width {
+				t.Errorf("%d elements of %d bytes: rows that are read one after another are padded, or others are not", width, element)
 			}
 			sets := map[int]int{}
 			for row := range 14 {
 				sets[row*line*element/4096%16]++
 			}
 			for _, rows := range sets {
-				if rows > 5 && line*element >= crowdedBytes {
+				if rows > 5 && line*element >= crowdedBytes || rows > 3 && bits.OnesCount(uint(width)) == 1 && line != width {
 					t.Errorf("%d of 14 rows of %d elements of %d bytes share a set of pages", rows, line, element)
 				}
 			}

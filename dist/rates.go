@@ -132,10 +132,6 @@ const (
 	// productFactor is the factor where all elements cost the same.
 	productFactor = 2
 
-	// productCeiling is the ceiling there: a device packs as many rows of A and columns
-	// of B as a tile has, and computes with them the longer the larger it is.
-	productCeiling = 2 * ceiling
-
 	// probeFlops is how many operations the first tiles of a product have at most: a
 	// second of work for the slowest, and so much that it takes longer than to fetch
 	// what they read.
@@ -153,7 +149,7 @@ func (q *queue) wantOfProduct(p *puller, pool, rates float64) float64 {
 		}
 		return want
 	}
-	return r * max(min(pool/(productFactor*rates), productCeiling.Seconds()), p.grain().Seconds())
+	return r * max(min(pool/(productFactor*rates), ceiling.Seconds()), p.grain().Seconds())
 }
 
 const (
@@ -190,7 +186,8 @@ func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float6
 	return max(least, r*pool/rates, r*p.grain().Seconds())
 }
 
-// fairShare returns the elements of the job for each device in use.
+// fairShare returns the elements of the job for each device in use, whatever their rates:
+// blocks have to suit the slow ones too.
 func (q *queue) fairShare() int {
 	n := 0
 	for _, d := range q.devices {

@@ -11,7 +11,7 @@ type Grid struct {
 	// StepX and StepY are what widths and heights of tiles are best multiples of.
 	StepX, StepY int
 
-	// MaxW and MaxH are the sides of the largest tile that it computes in one go. They
+	// MaxW and MaxH are the sides of the largest tile that it computes in one go. Both
 	// are 0 where a larger one is as good.
 	MaxW, MaxH int
 
@@ -72,10 +72,11 @@ func (g Grid) near(t kernels.Tile, area float64) (head kernels.Tile, rest []kern
 }
 
 // block cuts off t one of the tiles, all about alike, of at most MaxW by MaxH and of at
-// most about area, into which t is cut along the shortest lines.
+// most about area or a step, into which t is cut along the shortest lines. It looks at as
+// many ways to cut as there are such tiles.
 func (g Grid) block(t kernels.Tile, area float64) (head kernels.Tile, rest []kernels.Tile) {
 	across, down := newSpacing(float64(g.MaxW), g.MaxW, g.StepX), newSpacing(float64(g.MaxH), g.MaxH, g.StepY)
-	count := float64(t.Area()) / (area * (1 + sliver/2))
+	count := float64(t.Area())/area - sliver
 	columns, rows, shortest := 0, 0, math.Inf(1)
 	for c := across.parts(t.W); c <= across.steps(t.W) && float64(c)*float64(t.H) < shortest; c++ {
 		r := min(max(down.parts(t.H), int(math.Ceil(count/float64(c)))), down.steps(t.H))

@@ -37,8 +37,8 @@ func panels(depth, k int) float64 {
 const (
 	deepest = 1024
 
-	// deepEnough: up to that depth panels may be deeper for as much as MovedBound says,
-	// since less fills no cache; beyond it only if little more is moved.
+	// deepEnough: shallower panels cost time, as the block of C is passed over for each.
+	// Up to that depth they may be deeper also where as much as MovedBound is moved then.
 	deepEnough = 256
 
 	// worthIt is how much more than the least may be moved for panels that are deeper,
