@@ -226,10 +226,10 @@ func (s productSpec) alongRows(operand int) bool {
 	return operand == operandA && !s.TransA || operand == operandB && s.TransB
 }
 
-// Rows of which many are read at a time get into each other's way in the processor's
-// table of pages if they are about a multiple of 4 pages apart. Where they take
-// crowdedBytes or more on a host, how far apart they lie differs by at least rowShift from
-// whole pages: then no more than three begin on one page.
+// Rows of which many are read at a time share few sets of the processor's table of pages
+// if they are about a multiple of 4 pages apart. Where they take crowdedBytes or more on a
+// host, how far apart they lie differs by at least rowShift from whole pages: of 14 that
+// would be a multiple of 4 apart no more than three then share a set.
 const (
 	pageBytes    = 4096
 	crowdedBytes = 4 * pageBytes
