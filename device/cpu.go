@@ -132,16 +132,6 @@ type cpuMandelbrot struct {
 	job     *kernels.Mandelbrot
 }
 
-const (
-	// chunksPerCore trades balance among the cores for calls. A chunk is whole
-	// groups of the kernels' 64 lanes.
-	chunksPerCore = 32
-	chunkMultiple = 64
-
-	// stepPixels are computed between two signs of progress.
-	stepPixels = 1024
-)
-
 func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	if !r.job.Bounds().Contains(t) {
 		return outside(r.job, t)
@@ -149,33 +139,45 @@ func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 	var stop atomic.Bool
 	defer context.AfterFunc(ctx, func() { stop.Store(true) })()
 
-	cores := runtime.GOMAXPROCS(0)
-	n := t.Area()
-	chunk := max(n/(cores*chunksPerCore)/chunkMultiple, 1) * chunkMultiple
-
-	var next atomic.Int64
+	cores := min(runtime.GOMAXPROCS(0), (t.Area()+chunkMultiple-1)/chunkMultiple)
+	chunks := chunks{n: int64(t.Area()), cores: int64(cores)}
 	var wg sync.WaitGroup
-	for range min(cores, (n+chunk-1)/chunk) {
-		wg.Go(func() {
-			for !stop.Load() {
-				from := int(next.Add(int64(chunk))) - chunk
-				if from >= n {
-					return
-				}
-				r.compute(t, out, from, min(from+chunk, n), &stop)
-			}
-		})
+	for range cores {
+		wg.Go(func() { r.variant.Mandelbrot(r.job, t, out, chunks.pull, &stop) })
 	}
 	wg.Wait()
 	return ctx.Err()
 }
 
-// compute computes the pixels from … to−1 of t, in steps short enough that it
-// can be seen to come on.
-func (r *cpuMandelbrot) compute(t kernels.Tile, out *kernels.Result, from, to int, stop *atomic.Bool) {
-	for ; from < to && !stop.Load(); from += stepPixels {
-		r.variant.Mandelbrot(r.job, t, out, from, min(from+stepPixels, to), stop)
-		out.Advance()
+// chunks deals out the pixels of a tile, in chunks that become smaller towards its
+// end (C. Polychronopoulos and D. Kuck, "Guided Self-Scheduling", 1987).
+type chunks struct {
+	n, cores int64
+	next     atomic.Int64
+}
+
+const (
+	// chunkShare is what part of a core's even share of the pixels that are left
+	// it gets at once: less than all, since some pixels take a thousand times as
+	// long as others.
+	chunkShare = 16
+
+	// chunkMultiple is how many orbits the kernels begin at once.
+	chunkMultiple = 64
+)
+
+// pull returns the next pixels, from … to−1.
+func (c *chunks) pull() (from, to int) {
+	for {
+		next := c.next.Load()
+		if next >= c.n {
+			return 0, 0
+		}
+		size := max((c.n-next)/(c.cores*chunkShare)/chunkMultiple, 1) * chunkMultiple
+		end := min(next+size, c.n)
+		if c.next.CompareAndSwap(next, end) {
+			return int(next), int(end)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func (r *mandelRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 	if err := pause(ctx, r.pause); err != nil {
 		return err
 	}
-	cpu.Generic.Mandelbrot(r.job, t, out, 0, t.Area(), new(atomic.Bool))
+	cpu.Generic.Mandelbrot(r.job, t, out, cpu.Once(0, t.Area()), new(atomic.Bool))
 	return nil
 }
 
@@ -102,7 +102,7 @@ func (s *imageSink) Put(t kernels.Tile, r *kernels.Result) error {
 func (s *imageSink) check(t *testing.T) {
 	t.Helper()
 	want := kernels.NewResult(s.job, s.job.Bounds())
-	cpu.Generic.Mandelbrot(s.job.(*kernels.Mandelbrot), s.job.Bounds(), want, 0, s.job.Bounds().Area(), new(atomic.Bool))
+	cpu.Generic.Mandelbrot(s.job.(*kernels.Mandelbrot), s.job.Bounds(), want, cpu.Once(0, s.job.Bounds().Area()), new(atomic.Bool))
 	if !slices.EqualFunc(s.planes, want.Planes, bytes.Equal) {
 		t.Error("the result differs")
 	}

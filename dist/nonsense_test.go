@@ -82,7 +82,7 @@ var knownJobs = sync.OnceValue(func() (jobs []knownJob) {
 		job := &kernels.Mandelbrot{T: kernels.Float64, MaxIter: 20, R2: 4, Magnitudes: i%2 == 0}
 		job.CX, job.CY = kernels.Axes(job.T, -0.5, 0, 3, size[0], size[1])
 		whole := kernels.NewResult(job, job.Bounds())
-		cpu.Generic.Mandelbrot(job, job.Bounds(), whole, 0, job.Bounds().Area(), new(atomic.Bool))
+		cpu.Generic.Mandelbrot(job, job.Bounds(), whole, cpu.Once(0, job.Bounds().Area()), new(atomic.Bool))
 		spec, err := encodeJob(job)
 		if err != nil {
 			panic(err)

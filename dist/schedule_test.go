@@ -25,7 +25,7 @@ func newProfile(re, im, span float64, maxIter int) *profile {
 	job := &kernels.Mandelbrot{T: kernels.Float64, MaxIter: maxIter, R2: 4}
 	job.CX, job.CY = kernels.Axes(job.T, re, im, span, w, h)
 	r := kernels.NewResult(job, job.Bounds())
-	cpu.Best().Mandelbrot(job, job.Bounds(), r, 0, w*h, new(atomic.Bool))
+	cpu.Best().Mandelbrot(job, job.Bounds(), r, cpu.Once(0, w*h), new(atomic.Bool))
 	counts := kernels.Elements[uint32](r.Planes[0])
 	grid := func(cols, rows int) *tiler.CostMap {
 		costs := make([]float64, cols*rows)

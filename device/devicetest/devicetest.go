@@ -54,7 +54,7 @@ func Reference(name string, job *kernels.Mandelbrot) *kernels.Result {
 				if from >= all.Area() {
 					return
 				}
-				cpu.Generic.Mandelbrot(job, all, r, from, min(from+chunk, all.Area()), &stop)
+				cpu.Generic.Mandelbrot(job, all, r, cpu.Once(from, min(from+chunk, all.Area())), &stop)
 			}
 		})
 	}

@@ -39,15 +39,42 @@ func BenchmarkMandelbrot(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/%s/%s", variant, typ, v.name), func(b *testing.B) {
 					job := v.job(typ)
 					r := kernels.NewResult(job, job.Bounds())
-					var stop atomic.Bool
+					all := job.Bounds()
 					for b.Loop() {
-						variant.Mandelbrot(job, job.Bounds(), r, 0, job.Bounds().Area(), &stop)
+						variant.Mandelbrot(job, all, r, Once(0, all.Area()), new(atomic.Bool))
 					}
 					done := float64(b.N) * iterations(job, kernels.Elements[uint32](r.Planes[0]))
+					if variant != Generic {
+						b.ReportMetric(100*idling(variant, job), "idle-%")
+					}
 					b.ReportMetric(done/1e9/b.Elapsed().Seconds(), "Giter/s")
 					b.ReportMetric(float64(b.N*job.Bounds().Area())/1e6/b.Elapsed().Seconds(), "Mpixel/s")
 				})
 			}
 		}
 	}
+}
+
+// idling returns what part of the steps of the lanes that orbits leave and enter
+// was not asked for: a lane had no orbit, or went on with one that was done.
+func idling(v Variant, job *kernels.Mandelbrot) float64 {
+	if job.T == kernels.Float32 {
+		return idlingOf[float32](v, job)
+	}
+	return idlingOf[float64](v, job)
+}
+
+func idlingOf[T real](v Variant, job *kernels.Mandelbrot) float64 {
+	all := job.Bounds()
+	r := kernels.NewResult(job, all)
+	o := newOrbits[T](v, job, all, r, Once(0, all.Area()))
+	o.compute(new(atomic.Bool))
+	wanted := 0.0
+	for p, n := range kernels.Elements[uint32](r.Planes[0]) {
+		if n == 0 && !job.Interior(p%all.W, p/all.W) {
+			n = uint32(job.MaxIter)
+		}
+		wanted += float64(max(int(n)-firstSteps, 0))
+	}
+	return 1 - wanted/(float64(o.relay.done)*float64(o.relay.width))
 }

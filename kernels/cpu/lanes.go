@@ -39,3 +39,28 @@ type lanes[T real] struct {
 	// r2 is the square of the escape radius.
 	r2 T
 }
+
+// runners is a set of orbits, each of which leaves when it is done and makes room
+// for another. The assembly advances as many of its lanes together as fill some
+// vector registers; the others are never alive.
+type runners[T real] struct {
+	// x and y are z, cx and cy are c.
+	x, y, cx, cy [maxRunners]T
+
+	// clock and end hold integers as wide as T: what now was when the lane had
+	// this z, and what it will be when the orbit has done all its steps.
+	clock, end [maxRunners]T
+
+	// alive has the bits of the lanes that are to be advanced.
+	alive [maxRunners / 64]uint64
+
+	// now is how many steps have been done since some moment in the past, from
+	// −2³¹ on: less than 2³¹.
+	now int64
+
+	// r2 is the square of the escape radius.
+	r2 T
+}
+
+// maxRunners is a power of two: more lanes than any processor's registers hold.
+const maxRunners = 128

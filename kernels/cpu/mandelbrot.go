@@ -11,11 +11,11 @@ import (
 //go:generate sh -c "cd _asm && GOWORK=off go run . .."
 
 const (
-	// firstSteps is how many steps of every orbit are tested one by one: most
-	// pixels outside the set escape within them.
-	firstSteps = 16
+	// firstSteps is how many steps of every orbit are tested one by one, in
+	// groups that stay together: most pixels outside the set escape within them.
+	firstSteps = 24
 
-	// burst bounds the steps of one call of step, during which a goroutine
+	// burst bounds the steps of one call of step or run, during which a goroutine
 	// can neither be preempted nor notice that it is to stop.
 	burst = 1 << 14
 
@@ -24,28 +24,37 @@ const (
 	genericBurst = 1 << 8
 )
 
-// Mandelbrot computes the pixels [from, to) of tile t of job, counted row by
-// row within the tile, into r, on the calling goroutine. r must come from
-// kernels.NewResult(job, t); other pixels of it are neither read nor written,
-// so that several goroutines may share it. It returns false, with those pixels
-// undefined, if stop became true before they were done.
+// Mandelbrot computes pixels of tile t of job into r, on the calling goroutine.
+// pull says which, and is called whenever the last are under way: pixels from …
+// to−1, counted row by row within the tile, or from = to when there are no more.
+// r must come from kernels.NewResult(job, t); other pixels of it are neither read
+// nor written, so that several goroutines may share it, and it is told of
+// progress. Mandelbrot returns false, with the pixels that it pulled undefined, if
+// stop became true before they were done.
 //
 // The arithmetic is that of kernels.Mandelbrot, to the bit, for every variant.
 // A variant that this processor cannot run computes as Generic does.
-func (v Variant) Mandelbrot(job *kernels.Mandelbrot, t kernels.Tile, r *kernels.Result, from, to int, stop *atomic.Bool) bool {
-	if from >= to {
-		return true
-	}
+func (v Variant) Mandelbrot(job *kernels.Mandelbrot, t kernels.Tile, r *kernels.Result, pull func() (from, to int), stop *atomic.Bool) bool {
 	if !v.runs() {
 		v = Generic
 	}
 	if job.T == kernels.Float32 {
-		return newOrbits[float32](v, job, t, from, to).compute(r, from, to, stop)
+		return newOrbits[float32](v, job, t, r, pull).compute(stop)
 	}
-	return newOrbits[float64](v, job, t, from, to).compute(r, from, to, stop)
+	return newOrbits[float64](v, job, t, r, pull).compute(stop)
 }
 
-// orbits walks the pixels of one call in groups and iterates them.
+// Once returns a pull that hands out the pixels from … to−1 at once.
+func Once(from, to int) func() (int, int) {
+	return func() (int, int) {
+		f := from
+		from = to
+		return f, to
+	}
+}
+
+// orbits begins the orbits of the pixels of one call in groups, and hands those
+// that last over to relay.
 type orbits[T real] struct {
 	v     Variant
 	l     *lanes[T]
@@ -59,26 +68,38 @@ type orbits[T real] struct {
 	limit2 float64
 	safe   bool
 
-	// cols holds the real parts of the columns that the call touches, starting
-	// with column first of the tile; rows the imaginary parts of all its rows.
-	cols  []T
-	first int
-	rows  []float64
+	// cols holds the real parts of the tile's columns, rows the imaginary parts
+	// of its rows.
+	cols []T
+	rows []float64
+	row  int // that all lanes of l are in, or −1
 
-	// The next pixel to be placed is in column i and row j of the tile, which
-	// has width columns. If j is inLanes then its imaginary part is in all
-	// lanes already.
-	i, j, width, inLanes int
+	result *kernels.Result
+	counts []uint32
+	mags   []float32 // nil without magnitudes
+
+	pull     func() (from, to int)
+	from, to int // pixels that are pulled but not begun
+
+	relay *relay[T]
 }
 
-func newOrbits[T real](v Variant, job *kernels.Mandelbrot, t kernels.Tile, from, to int) *orbits[T] {
+func newOrbits[T real](v Variant, job *kernels.Mandelbrot, t kernels.Tile, r *kernels.Result, pull func() (from, to int)) *orbits[T] {
 	o := &orbits[T]{
-		v: v, l: newLanes[T](), julia: job.Julia, burst: burst, maxIter: job.MaxIter,
-		i: from % t.W, j: from / t.W, width: t.W, inLanes: -1,
-		rows: job.CY[t.Y : t.Y+t.H],
+		v: v, l: aligned[lanes[T]](), julia: job.Julia, burst: burst, maxIter: job.MaxIter, row: -1,
+		cols: make([]T, t.W), rows: job.CY[t.Y : t.Y+t.H],
+		result: r, counts: kernels.Elements[uint32](r.Planes[0]), pull: pull,
+	}
+	if len(r.Planes) > 1 {
+		o.mags = kernels.Elements[float32](r.Planes[1])
+	}
+	for k, x := range job.CX[t.X : t.X+t.W] {
+		o.cols[k] = T(x)
 	}
 	if v == Generic {
 		o.burst = genericBurst
+	} else {
+		o.relay = newRelay(o, T(job.R2))
 	}
 	o.l.r2 = T(job.R2)
 	if job.Julia {
@@ -87,15 +108,6 @@ func newOrbits[T real](v Variant, job *kernels.Mandelbrot, t kernels.Tile, from,
 		}
 	}
 	o.setLimit(job)
-
-	last := t.W - 1
-	if j := (to - 1) / t.W; j == o.j {
-		o.first, last = o.i, (to-1)%t.W
-	}
-	o.cols = make([]T, last-o.first+1)
-	for k, x := range job.CX[t.X+o.first : t.X+last+1] {
-		o.cols[k] = T(x)
-	}
 	return o
 }
 
@@ -113,63 +125,98 @@ func (o *orbits[T]) setLimit(job *kernels.Mandelbrot) {
 	o.safe = job.R2*(1+1.0/(1<<18)) <= o.limit2
 }
 
-// newLanes returns a value that starts at a multiple of 64 bytes.
-func newLanes[T real]() *lanes[T] {
+// aligned returns a value that starts at a multiple of 64 bytes. It must hold no
+// pointers.
+func aligned[V any]() *V {
 	const line = 64
-	// One element has room for the shift, and lanes holds no pointers.
-	buf := make([]byte, unsafe.Sizeof(lanes[T]{})+line)
+	var v V
+	buf := make([]byte, unsafe.Sizeof(v)+line)
 	shift := -uintptr(unsafe.Pointer(&buf[0])) % line
-	return (*lanes[T])(unsafe.Pointer(&buf[shift]))
+	return (*V)(unsafe.Pointer(&buf[shift]))
 }
 
-// compute iterates the pixels [from, to) and stores what came out.
-func (o *orbits[T]) compute(r *kernels.Result, from, to int, stop *atomic.Bool) bool {
-	counts := kernels.Elements[uint32](r.Planes[0])
-	var mags []float32
-	if len(r.Planes) > 1 {
-		mags = kernels.Elements[float32](r.Planes[1])
+// compute iterates the pixels that it pulls until there are no more.
+func (o *orbits[T]) compute(stop *atomic.Bool) bool {
+	for !stop.Load() {
+		for o.relay.room() && o.more() {
+			if !o.begin(stop) {
+				return false
+			}
+		}
+		if !o.relay.advance() {
+			return true
+		}
 	}
-	for p := from; p < to; p += group {
-		end := min(p+group, to)
-		o.place(end - p)
-		if stop.Load() || !o.iterate(stop) {
-			return false
+	return false
+}
+
+// more reports whether there are pixels to begin.
+func (o *orbits[T]) more() bool {
+	if o.from == o.to && o.pull != nil {
+		if o.from, o.to = o.pull(); o.from == o.to {
+			o.pull = nil
 		}
-		copy(counts[p:end], o.l.n[:])
-		if mags != nil {
-			copy(mags[p:end], o.l.mag[:])
-		}
+		o.result.Advance()
+	}
+	return o.from < o.to
+}
+
+// begin does the first steps of the next pixels, up to a group of them.
+func (o *orbits[T]) begin(stop *atomic.Bool) bool {
+	p, n := o.from, min(o.to-o.from, group)
+	o.from += n
+	o.place(p, n)
+	steps := min(o.maxIter, firstSteps)
+	step(o.v, o.l, steps)
+	if steps == o.maxIter {
+		o.l.alive = 0
+	}
+	last := o.l.alive
+	if o.relay != nil && !o.safe {
+		last &^= o.beyond()
+	}
+	if o.relay == nil {
+		last = 0
+	}
+	if o.l.alive &^= last; o.l.alive != 0 && !o.iterate(o.maxIter-steps, stop) {
+		return false
+	}
+	copy(o.counts[p:p+n], o.l.n[:])
+	if o.mags != nil {
+		copy(o.mags[p:p+n], o.l.mag[:])
+	}
+	if last != 0 {
+		o.relay.add(o.l, last, p)
 	}
 	return true
 }
 
-// place starts the next n ≤ group pixels in the first n lanes. The others are
+// place starts the n ≤ group pixels from p on in the first n lanes. The others are
 // not alive.
-func (o *orbits[T]) place(n int) {
+func (o *orbits[T]) place(p, n int) {
 	l := o.l
 	px, py := &l.cx, &l.cy
 	if o.julia {
 		px, py = &l.x, &l.y
-		o.inLanes = -1
+		o.row = -1 // y changes
 	}
+	width := len(o.cols)
+	i, j := p%width, p/width
 	for k := 0; k < n; {
-		run := min(n-k, o.width-o.i)
-		copy(px[k:k+run], o.cols[o.i-o.first:])
-		if o.j != o.inLanes {
-			y := T(o.rows[o.j])
-			row := py[k : k+run]
+		run := min(n-k, width-i)
+		copy(px[k:k+run], o.cols[i:])
+		if j != o.row {
+			y, row := T(o.rows[j]), py[k:k+run]
 			for m := range row {
 				row[m] = y
 			}
-		}
-		if run == group {
-			o.inLanes = o.j
+			o.row = -1
+			if run == group {
+				o.row = j
+			}
 		}
 		k += run
-		if o.i += run; o.i == o.width {
-			o.i = 0
-			o.j++
-		}
+		i, j = 0, j+1
 	}
 	if o.julia {
 		clear(l.n[:])
@@ -181,37 +228,29 @@ func (o *orbits[T]) place(n int) {
 	l.alive &= ^uint64(0) >> (group - n)
 }
 
-// iterate advances the lanes until none is alive or MaxIter steps are done.
-func (o *orbits[T]) iterate(stop *atomic.Bool) bool {
-	l := o.l
-	steps, checked := min(o.maxIter, o.burst), firstSteps
-	if !o.safe {
-		steps = min(o.maxIter, firstSteps)
-	}
-	for left := o.maxIter; l.alive != 0; {
-		step(o.v, l, steps, checked)
-		if left -= steps; left == 0 {
-			break
-		}
+// iterate advances the lanes, with a test at each step, until none is alive or
+// left steps are done.
+func (o *orbits[T]) iterate(left int, stop *atomic.Bool) bool {
+	for o.l.alive != 0 && left > 0 {
 		if stop.Load() {
 			return false
 		}
-		steps, checked = min(left, o.burst), 0
-		if !o.safe && o.beyond() {
-			checked = steps
-		}
+		steps := min(left, o.burst)
+		step(o.v, o.l, steps)
+		o.result.Advance()
+		left -= steps
 	}
 	return true
 }
 
-// beyond reports whether |c| of a lane that is alive is above the limit.
-func (o *orbits[T]) beyond() bool {
+// beyond returns the lanes that are alive and whose |c| is above the limit.
+func (o *orbits[T]) beyond() (lanes uint64) {
 	for alive := o.l.alive; alive != 0; alive &= alive - 1 {
 		i := bits.TrailingZeros64(alive)
 		cx, cy := float64(o.l.cx[i]), float64(o.l.cy[i])
 		if cx*cx+cy*cy > o.limit2 {
-			return true
+			lanes |= 1 << i
 		}
 	}
-	return false
+	return lanes
 }

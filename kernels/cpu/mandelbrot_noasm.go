@@ -6,4 +6,8 @@ func (v Variant) supported() bool { return false }
 
 func start[T real](_ Variant, l *lanes[T]) { startGeneric(l) }
 
-func step[T real](_ Variant, l *lanes[T], steps, _ int) { stepGeneric(l, steps) }
+func step[T real](_ Variant, l *lanes[T], steps int) { stepGeneric(l, steps) }
+
+func runWidth[T real](Variant) int { return maxRunners }
+
+func run[T real](_ Variant, _ *runners[T], _, _, _ int) { panic("no assembly") }

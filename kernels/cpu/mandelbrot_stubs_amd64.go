@@ -26,12 +26,18 @@ func startAVX512F64(l *lanes[float64])
 //		}
 //	}
 //
-// and adds steps to l.clock. It tests the first checked steps one by one and
-// the others in blocks of 8, which finds every escape if |c| of the lanes that
-// are then alive is at most kernels.MonotoneLimit(l.r2).
+// and adds steps, of which there is at least one, to l.clock.
 //
 //go:noescape
-func stepAVX512F64(l *lanes[float64], steps int, checked int)
+func stepAVX512F64(l *lanes[float64], steps int)
+
+// runAVX512F64 advances every lane by blocks of 8·eights steps, until so many blocks
+// are done or fewer than least lanes are alive, and adds the steps done to now.
+// After each block, it takes the lanes from alive that are outside the disc, whose
+// x, y and clock stay as they were before the block, and those whose end has come.
+//
+//go:noescape
+func runAVX512F64(l *runners[float64], blocks int, eights int, least int)
 
 // startAVX512F32 computes, for every lane,
 //
@@ -57,12 +63,18 @@ func startAVX512F32(l *lanes[float32])
 //		}
 //	}
 //
-// and adds steps to l.clock. It tests the first checked steps one by one and
-// the others in blocks of 8, which finds every escape if |c| of the lanes that
-// are then alive is at most kernels.MonotoneLimit(l.r2).
+// and adds steps, of which there is at least one, to l.clock.
 //
 //go:noescape
-func stepAVX512F32(l *lanes[float32], steps int, checked int)
+func stepAVX512F32(l *lanes[float32], steps int)
+
+// runAVX512F32 advances every lane by blocks of 8·eights steps, until so many blocks
+// are done or fewer than least lanes are alive, and adds the steps done to now.
+// After each block, it takes the lanes from alive that are outside the disc, whose
+// x, y and clock stay as they were before the block, and those whose end has come.
+//
+//go:noescape
+func runAVX512F32(l *runners[float32], blocks int, eights int, least int)
 
 // startAVX2F64 computes, for every lane,
 //
@@ -88,12 +100,18 @@ func startAVX2F64(l *lanes[float64])
 //		}
 //	}
 //
-// and adds steps to l.clock. It tests the first checked steps one by one and
-// the others in blocks of 8, which finds every escape if |c| of the lanes that
-// are then alive is at most kernels.MonotoneLimit(l.r2).
+// and adds steps, of which there is at least one, to l.clock.
 //
 //go:noescape
-func stepAVX2F64(l *lanes[float64], steps int, checked int)
+func stepAVX2F64(l *lanes[float64], steps int)
+
+// runAVX2F64 advances every lane by blocks of 8·eights steps, until so many blocks
+// are done or fewer than least lanes are alive, and adds the steps done to now.
+// After each block, it takes the lanes from alive that are outside the disc, whose
+// x, y and clock stay as they were before the block, and those whose end has come.
+//
+//go:noescape
+func runAVX2F64(l *runners[float64], blocks int, eights int, least int)
 
 // startAVX2F32 computes, for every lane,
 //
@@ -119,9 +137,15 @@ func startAVX2F32(l *lanes[float32])
 //		}
 //	}
 //
-// and adds steps to l.clock. It tests the first checked steps one by one and
-// the others in blocks of 8, which finds every escape if |c| of the lanes that
-// are then alive is at most kernels.MonotoneLimit(l.r2).
+// and adds steps, of which there is at least one, to l.clock.
 //
 //go:noescape
-func stepAVX2F32(l *lanes[float32], steps int, checked int)
+func stepAVX2F32(l *lanes[float32], steps int)
+
+// runAVX2F32 advances every lane by blocks of 8·eights steps, until so many blocks
+// are done or fewer than least lanes are alive, and adds the steps done to now.
+// After each block, it takes the lanes from alive that are outside the disc, whose
+// x, y and clock stay as they were before the block, and those whose end has come.
+//
+//go:noescape
+func runAVX2F32(l *runners[float32], blocks int, eights int, least int)

@@ -84,7 +84,7 @@ func compute(t testing.TB, v Variant, job *kernels.Mandelbrot, tile kernels.Tile
 		}
 		planes = append(planes, words)
 	}
-	if !v.Mandelbrot(job, tile, r, from, to, new(atomic.Bool)) {
+	if !v.Mandelbrot(job, tile, r, Once(from, to), new(atomic.Bool)) {
 		t.Fatalf("%s: stopped without being told to", v)
 	}
 	return planes
@@ -388,7 +388,7 @@ func TestStop(t *testing.T) {
 					told.Store(time.Now().UnixNano())
 					stop.Store(true)
 				})
-				if variant.Mandelbrot(job, job.Bounds(), r, 0, job.Bounds().Area(), &stop) {
+				if variant.Mandelbrot(job, job.Bounds(), r, Once(0, job.Bounds().Area()), &stop) {
 					t.Fatalf("%s %s: done, or said to be", variant, typ)
 				}
 				timer.Stop()

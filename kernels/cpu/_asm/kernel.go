@@ -18,9 +18,6 @@ import (
 // four independent chains keep two FMA units busy.
 const vectors = 4
 
-// block is how many steps are done between two tests for escape.
-const block = 8
-
 // isa is an instruction set.
 type isa struct {
 	name  string

@@ -44,6 +44,7 @@ func generate(dir string) error {
 			k := newKernel(mandelbrot, layout, isa, t)
 			k.start()
 			k.step()
+			k.run()
 			newGemm(gemm, layout, isa, t).all()
 		}
 	}

@@ -7,40 +7,32 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// run holds the registers of one vector in a tested run.
-type run struct {
+// vectorRun holds the registers of one vector while it is stepped.
+type vectorRun struct {
 	i                       int // the vector's place in the chunk
 	x, y, a, n, mag, escape reg.VecPhysical
 	alive                   reg.Physical // an opmask with AVX-512, else a vector
 }
 
-// testedRun generates the part that does as many steps as the register tested
-// says and tests each. x and y are in memory before and after it. The zero
-// flag is set if no lane is alive then.
-func (k *kernel) testedRun() {
+// tested generates the steps of a chunk. It leaves the lanes that are alive after
+// them in bits.
+func (k *kernel) tested() {
 	if k.isa == avx512 {
 		k.testedVectors("steps", k.wideRuns())
-	} else {
-		// Two vectors at a time have room in the registers.
-		k.XORL(bits.As32(), bits.As32())
-		for i := 0; i < vectors; i += 2 {
-			k.testedVectors(fmt.Sprintf("steps%d", i), k.pairRuns(i))
-			k.ORQ(part, bits)
-		}
+		k.joinMasks(bits, part, k.v(0))
+		return
 	}
-	k.SUBQ(tested, remaining)
-	k.ADDQ(tested, clock)
-	if k.isa == avx512 {
-		k.testMasks(opmask[1:5]...)
-	} else {
-		k.TESTQ(bits, bits)
+	// Two vectors at a time have room in the registers.
+	for i := 0; i < vectors; i += 2 {
+		k.testedVectors(fmt.Sprintf("steps%d", i), k.pairRuns(i))
 	}
+	k.joinMasks(bits, part, k.v(0))
 }
 
-func (k *kernel) wideRuns() []run {
-	var runs []run
+func (k *kernel) wideRuns() []vectorRun {
+	var runs []vectorRun
 	for i := range vectors {
-		runs = append(runs, run{
+		runs = append(runs, vectorRun{
 			i: i, x: k.x(i), y: k.y(i), a: k.a(i), n: k.v(5*vectors + i), mag: k.v(6*vectors + i),
 			alive: opmask[1+i],
 		})
@@ -48,10 +40,10 @@ func (k *kernel) wideRuns() []run {
 	return runs
 }
 
-func (k *kernel) pairRuns(first int) []run {
-	var runs []run
+func (k *kernel) pairRuns(first int) []vectorRun {
+	var runs []vectorRun
 	for j := range 2 {
-		runs = append(runs, run{
+		runs = append(runs, vectorRun{
 			i: first + j, x: k.v(j), y: k.v(2 + j), a: k.v(4 + j), n: k.v(6 + j), mag: k.v(8 + j),
 			alive: k.v(10 + j), escape: k.v(12),
 		})
@@ -59,9 +51,9 @@ func (k *kernel) pairRuns(first int) []run {
 	return runs
 }
 
-// testedVectors generates a tested run of some vectors; label is free for it
-// to use. With AVX2 part is 0 after it if none of their lanes is alive.
-func (k *kernel) testedVectors(label string, runs []run) {
+// testedVectors generates the steps of some vectors; label is free for it to use.
+// x and y are in memory before and after them.
+func (k *kernel) testedVectors(label string, runs []vectorRun) {
 	for _, r := range runs {
 		k.move(k.vector("x", r.i), r.x)
 		k.move(k.vector("y", r.i), r.y)
@@ -71,7 +63,7 @@ func (k *kernel) testedVectors(label string, runs []run) {
 		}
 	}
 	k.broadcastInt(clock, k.clocks())
-	k.MOVQ(tested, counter)
+	k.MOVQ(steps, counter)
 
 	k.Label(label)
 	k.addInt(k.one(), k.clocks(), k.clocks())
@@ -97,7 +89,7 @@ func (k *kernel) testedVectors(label string, runs []run) {
 // record notes the step and |z|² of the lanes that were alive until now, then
 // drops those that have escaped from the mask. What it has noted is final for
 // them; settle clears it for the others.
-func (k *kernel) record(r run) {
+func (k *kernel) record(r vectorRun) {
 	if k.isa == avx512 {
 		k.mergeMasked(k.clocks(), r.alive, r.n)
 		k.mergeMasked(r.a, r.alive, r.mag)
@@ -112,7 +104,7 @@ func (k *kernel) record(r run) {
 
 // settle clears what record noted for lanes that are still alive, and stores
 // the results.
-func (k *kernel) settle(r run) {
+func (k *kernel) settle(r vectorRun) {
 	if k.isa == avx512 {
 		k.KNOTW(r.alive, opmask[5])
 		k.keepMasked(opmask[5], r.n)
@@ -126,7 +118,7 @@ func (k *kernel) settle(r run) {
 }
 
 // testAlive sets the zero flag if no lane of runs is alive.
-func (k *kernel) testAlive(runs []run) {
+func (k *kernel) testAlive(runs []vectorRun) {
 	if k.isa == avx512 {
 		k.testMasks(opmask[1:5]...)
 		return

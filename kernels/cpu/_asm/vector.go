@@ -73,6 +73,30 @@ func (k *kernel) compare(predicate uint64, b, a Op, d ...Op) {
 	}
 }
 
+// lessThan is a predicate of compareInt.
+const lessThan = 1
+
+// compareInt computes a ? b on signed integers as wide as the lane into the last
+// operand of d; the one before it, if any, is the mask of the lanes that may be set
+// (AVX-512).
+func (k *kernel) compareInt(predicate uint64, b, a Op, d ...Op) {
+	ops := append([]Op{Imm(predicate), b, a}, d...)
+	if k.element == f64 {
+		k.VPCMPQ(ops...)
+	} else {
+		k.VPCMPD(ops...)
+	}
+}
+
+// greaterInt computes d = a > b on signed integers as wide as the lane (AVX2).
+func (k *kernel) greaterInt(b, a, d Op) {
+	if k.element == f64 {
+		k.VPCMPGTQ(b, a, d)
+	} else {
+		k.VPCMPGTD(b, a, d)
+	}
+}
+
 // move copies a whole vector to, from or between registers.
 func (k *kernel) move(from, to Op) { k.VMOVUPS(from, to) }
 
