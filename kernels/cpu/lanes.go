@@ -51,8 +51,15 @@ type runners[T real] struct {
 	// this z, and what it will be when the orbit has done all its steps.
 	clock, end [maxRunners]T
 
-	// alive has the bits of the lanes that are to be advanced.
-	alive [maxRunners / 64]uint64
+	// pastX and pastY are a z that the orbit had some steps ago, or NaN.
+	pastX, pastY [maxRunners]T
+
+	// pixel is where the orbit's result belongs.
+	pixel [maxRunners]uint32
+
+	// alive has the bits of the lanes that are to be advanced, and taken those of
+	// the lanes that have an orbit: one that is done, if the lane is not alive.
+	alive, taken [maxRunners / 64]uint64
 
 	// now is how many steps have been done since some moment in the past, from
 	// −2³¹ on: less than 2³¹.
@@ -64,3 +71,18 @@ type runners[T real] struct {
 
 // maxRunners is a power of two: more lanes than any processor's registers hold.
 const maxRunners = 128
+
+// orbitList holds n orbits: in one list those that wait for a lane, in another
+// those that have left theirs.
+type orbitList[T real] struct {
+	x, y, cx, cy [listLength]T
+
+	// steps is how many steps an orbit that has left has done, and pixel where its
+	// result belongs.
+	steps, pixel [listLength]uint32
+
+	n int
+}
+
+// listLength is four groups, and a vector of lanes, since whole ones are stored.
+const listLength = 4*group + 16

@@ -186,7 +186,7 @@ func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 		copy(o.mags[p:p+n], o.l.mag[:])
 	}
 	if last != 0 {
-		o.relay.add(o.l, last, p)
+		admit(o.v, o.l, last, p, o.relay.waiting)
 	}
 	return true
 }

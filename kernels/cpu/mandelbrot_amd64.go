@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	hasAVX512 = cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512VL, cpuid.AVX2, cpuid.FMA3)
-	hasAVX2   = cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3)
+	hasAVX512 = hasAVX2 && cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512VL, cpuid.BMI2)
+	hasAVX2   = cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.POPCNT)
 )
 
 // supported reports whether this processor can run the assembly of v.
@@ -76,19 +76,66 @@ func runWidth[T real](v Variant) int {
 	return 4 * 32 / size
 }
 
+// run advances the lanes of l by blocks of 8·eights steps, as the assembly says.
 func run[T real](v Variant, l *runners[T], blocks, eights, least int) {
 	switch l := any(l).(type) {
 	case *runners[float32]:
 		if v == AVX512 {
 			runAVX512F32(l, blocks, eights, least)
-			return
+		} else {
+			runAVX2F32(l, blocks, eights, least)
 		}
-		runAVX2F32(l, blocks, eights, least)
 	case *runners[float64]:
 		if v == AVX512 {
 			runAVX512F64(l, blocks, eights, least)
+		} else {
+			runAVX2F64(l, blocks, eights, least)
+		}
+	}
+}
+
+// cycle ends the lanes of l that are where they were, as the assembly says.
+func cycle[T real](v Variant, l *runners[T]) {
+	switch l := any(l).(type) {
+	case *runners[float32]:
+		if v == AVX512 {
+			cycleAVX512F32(l)
+		} else {
+			cycleAVX2F32(l)
+		}
+	case *runners[float64]:
+		if v == AVX512 {
+			cycleAVX512F64(l)
+		} else {
+			cycleAVX2F64(l)
+		}
+	}
+}
+
+// exchange does what exchangeGeneric does, by variant v.
+func exchange[T real](v Variant, l *runners[T], width int, in, out *orbitList[T], maxIter, done int) (live int) {
+	if v == AVX512 {
+		switch l := any(l).(type) {
+		case *runners[float32]:
+			return exchangeAVX512F32(l, any(in).(*orbitList[float32]), any(out).(*orbitList[float32]), maxIter, done)
+		case *runners[float64]:
+			return exchangeAVX512F64(l, any(in).(*orbitList[float64]), any(out).(*orbitList[float64]), maxIter, done)
+		}
+	}
+	return exchangeGeneric(l, width, in, out, maxIter, done)
+}
+
+// admit does what admitGeneric does, by variant v.
+func admit[T real](v Variant, l *lanes[T], which uint64, pixel int, in *orbitList[T]) {
+	if v == AVX512 {
+		switch l := any(l).(type) {
+		case *lanes[float32]:
+			admitAVX512F32(l, which, pixel, any(in).(*orbitList[float32]))
+			return
+		case *lanes[float64]:
+			admitAVX512F64(l, which, pixel, any(in).(*orbitList[float64]))
 			return
 		}
-		runAVX2F64(l, blocks, eights, least)
 	}
+	admitGeneric(l, which, pixel, in)
 }

@@ -11,3 +11,11 @@ func step[T real](_ Variant, l *lanes[T], steps int) { stepGeneric(l, steps) }
 func runWidth[T real](Variant) int { return maxRunners }
 
 func run[T real](_ Variant, _ *runners[T], _, _, _ int) { panic("no assembly") }
+
+func cycle[T real](Variant, *runners[T]) { panic("no assembly") }
+
+func exchange[T real](Variant, *runners[T], int, *orbitList[T], *orbitList[T], int, int) int {
+	panic("no assembly")
+}
+
+func admit[T real](Variant, *lanes[T], uint64, int, *orbitList[T]) { panic("no assembly") }

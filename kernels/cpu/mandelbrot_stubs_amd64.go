@@ -39,6 +39,24 @@ func stepAVX512F64(l *lanes[float64], steps int)
 //go:noescape
 func runAVX512F64(l *runners[float64], blocks int, eights int, least int)
 
+// cycleAVX512F64 takes the lanes from alive whose z is that of pastX and pastY,
+// and lets their end be now.
+//
+//go:noescape
+func cycleAVX512F64(l *runners[float64])
+
+// exchangeAVX512F64 moves the orbits of lanes that are not alive to out, and the last
+// orbits of in, which have done so many steps, to lanes that are then free. It
+// returns how many lanes have an orbit.
+//
+//go:noescape
+func exchangeAVX512F64(l *runners[float64], in *orbitList[float64], out *orbitList[float64], maxIter int, done int) (live int)
+
+// admitAVX512F64 appends the lanes that which has to in. Their pixels begin with pixel.
+//
+//go:noescape
+func admitAVX512F64(l *lanes[float64], which uint64, pixel int, in *orbitList[float64])
+
 // startAVX512F32 computes, for every lane,
 //
 //	x, y, n, mag = 0, 0, 0, 0
@@ -75,6 +93,24 @@ func stepAVX512F32(l *lanes[float32], steps int)
 //
 //go:noescape
 func runAVX512F32(l *runners[float32], blocks int, eights int, least int)
+
+// cycleAVX512F32 takes the lanes from alive whose z is that of pastX and pastY,
+// and lets their end be now.
+//
+//go:noescape
+func cycleAVX512F32(l *runners[float32])
+
+// exchangeAVX512F32 moves the orbits of lanes that are not alive to out, and the last
+// orbits of in, which have done so many steps, to lanes that are then free. It
+// returns how many lanes have an orbit.
+//
+//go:noescape
+func exchangeAVX512F32(l *runners[float32], in *orbitList[float32], out *orbitList[float32], maxIter int, done int) (live int)
+
+// admitAVX512F32 appends the lanes that which has to in. Their pixels begin with pixel.
+//
+//go:noescape
+func admitAVX512F32(l *lanes[float32], which uint64, pixel int, in *orbitList[float32])
 
 // startAVX2F64 computes, for every lane,
 //
@@ -113,6 +149,12 @@ func stepAVX2F64(l *lanes[float64], steps int)
 //go:noescape
 func runAVX2F64(l *runners[float64], blocks int, eights int, least int)
 
+// cycleAVX2F64 takes the lanes from alive whose z is that of pastX and pastY,
+// and lets their end be now.
+//
+//go:noescape
+func cycleAVX2F64(l *runners[float64])
+
 // startAVX2F32 computes, for every lane,
 //
 //	x, y, n, mag = 0, 0, 0, 0
@@ -149,3 +191,9 @@ func stepAVX2F32(l *lanes[float32], steps int)
 //
 //go:noescape
 func runAVX2F32(l *runners[float32], blocks int, eights int, least int)
+
+// cycleAVX2F32 takes the lanes from alive whose z is that of pastX and pastY,
+// and lets their end be now.
+//
+//go:noescape
+func cycleAVX2F32(l *runners[float32])

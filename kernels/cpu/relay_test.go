@@ -104,6 +104,7 @@ var mixed = []view{
 	{name: "hard", re: -0.746, im: 0.102083, span: 0.005, w: 120, h: 80, maxIter: 3000, r: 256},
 	{name: "hard R=2", re: -0.746, im: 0.102083, span: 0.02, w: 120, h: 80, maxIter: 2999, r: 2},
 	{name: "inside and outside", re: -0.16, im: 1.03, span: 0.15, w: 160, h: 60, maxIter: 1700, r: 256},
+	{name: "long", re: -0.7436, im: 0.1318, span: 0.003, w: 48, h: 32, maxIter: 40_000, r: 256},
 	{name: "julia", span: 3, w: 160, h: 60, maxIter: 1000, r: 256, julia: true, cre: -0.8, cim: 0.156},
 }
 
@@ -147,6 +148,70 @@ func TestPulls(t *testing.T) {
 				got := [][]uint32{kernels.Elements[uint32](r.Planes[0]), kernels.Elements[uint32](r.Planes[1])}
 				equal(t, fmt.Sprint(variant, " ", v.name), job, tile, got, want)
 			}
+		}
+	}
+}
+
+// TestCycle has lanes that are where they were, and others that share one
+// coordinate with that place.
+func TestCycle(t *testing.T) {
+	rng := randomSource(t)
+	variants(t, func(t *testing.T, v Variant) {
+		for range 100 {
+			testCycle[float32](t, rng, v)
+			testCycle[float64](t, rng, v)
+		}
+	})
+}
+
+func testCycle[T real](t *testing.T, rng *rand.Rand, v Variant) {
+	t.Helper()
+	width := runWidth[T](v)
+	var l runners[T]
+	l.now = nowStart + rng.Int64N(1<<31)
+	some := []T{0, 1, 2, T(math.NaN())}
+	for i := range width {
+		l.x[i], l.y[i], l.pastX[i], l.pastY[i] = some[rng.IntN(4)], some[rng.IntN(4)], some[rng.IntN(4)], some[rng.IntN(4)]
+		if rng.IntN(2) == 0 {
+			l.pastX[i], l.pastY[i] = l.x[i], l.y[i]
+		}
+		l.clock[i], l.end[i] = T(i), T(i+1)
+		l.alive[i/64] |= rng.Uint64() & (1 << (i % 64))
+	}
+	before := l
+	cycle(v, &l)
+	for i := range width {
+		word, bit := i/64, uint64(1)<<(i%64)
+		same := before.alive[word]&bit != 0 && l.x[i] == l.pastX[i] && l.y[i] == l.pastY[i]
+		if got := before.alive[word]&^l.alive[word]&bit != 0; got != same {
+			t.Fatalf("%s %T: lane %d taken: %v, want %v", v, l.r2, i, got, same)
+		}
+		if same && toWord(l.end[i]) != uint32(l.now) || !same && l.end[i] != before.end[i] {
+			t.Fatalf("%s %T: lane %d: end %v", v, l.r2, i, l.end[i])
+		}
+	}
+	for word := range l.alive {
+		if l.alive[word]&^before.alive[word] != 0 {
+			t.Fatalf("%s %T: alive %#x, was %#x", v, l.r2, l.alive, before.alive)
+		}
+	}
+}
+
+// TestCycles has orbits with attracting cycles of many periods, which would take
+// centuries if they were not found to repeat themselves.
+func TestCycles(t *testing.T) {
+	// Centres of bulbs, by the period.
+	bulbs := map[int][2]float64{
+		3: {-0.1226, 0.7449}, 4: {0.2823, 0.5301}, 5: {0.3795, 0.3349}, 6: {0.3890, 0.2159}, 7: {0.3761, 0.1447},
+	}
+	for period, c := range bulbs {
+		for _, typ := range types {
+			job := view{re: c[0], im: c[1], span: 0.003, w: 40, h: 6, maxIter: math.MaxInt32, r: 256}.job(typ)
+			all := job.Bounds()
+			want := [][]uint32{make([]uint32, all.Area()), make([]uint32, all.Area())}
+			variants(t, func(t *testing.T, variant Variant) {
+				equal(t, fmt.Sprint("period ", period), job, all, compute(t, variant, job, all, 0, all.Area()), want)
+			})
 		}
 	}
 }

@@ -45,6 +45,11 @@ func generate(dir string) error {
 			k.start()
 			k.step()
 			k.run()
+			k.cycle()
+			if isa == avx512 {
+				k.exchange()
+				k.admit()
+			}
 			newGemm(gemm, layout, isa, t).all()
 		}
 	}

@@ -128,23 +128,30 @@ func (r *runner) load() {
 		if r.isa == avx512 {
 			r.move(r.field("cx", i), r.cx(i))
 			r.move(r.field("cy", i), r.cy(i))
-			if r.element == f32 {
-				r.KMOVW(r.inside(i), opmask[1+i])
-				continue
-			}
-			// The other eight bits of the mask stay 0.
-			r.MOVBLZX(r.inside(i), runWord.As32())
-			r.KMOVW(runWord.As32(), opmask[1+i])
-			continue
 		}
+		r.loadMask(i)
+		if r.isa == avx2 {
+			r.move(r.a(i), r.masks.Offset(i*r.isa.bytes))
+		}
+	}
+}
+
+// loadMask loads the mask of the lanes of vector i that are alive: with AVX2 into a(i).
+func (r *runner) loadMask(i int) {
+	switch {
+	case r.isa == avx512 && r.element == f32:
+		r.KMOVW(r.inside(i), opmask[1+i])
+	case r.isa == avx512:
+		// The other eight bits of the mask stay 0.
+		r.MOVBLZX(r.inside(i), runWord.As32())
+		r.KMOVW(runWord.As32(), opmask[1+i])
+	default:
 		r.MOVL(r.inside(0), runWord.As32())
 		r.SHRL(Imm(uint64(i*r.lanes)), runWord.As32())
-		mask, bits := r.a(0), r.a(1)
-		r.broadcastInt(runWord, mask)
-		r.move(r.laneBits, bits)
-		r.VANDPS(bits, mask, mask)
-		r.equalInt(bits, mask, mask)
-		r.move(mask, r.masks.Offset(i*r.isa.bytes))
+		r.broadcastInt(runWord, r.a(i))
+		r.move(r.laneBits, r.spare())
+		r.VANDPS(r.spare(), r.a(i), r.a(i))
+		r.equalInt(r.spare(), r.a(i), r.a(i))
 	}
 }
 
@@ -182,6 +189,39 @@ func (r *runner) test() {
 		r.POPCNTL(runWord.As32(), runWord.As32())
 		r.ADDQ(runWord, runAlive)
 	}
+}
+
+// cycle generates the function that finds orbits that repeat themselves.
+func (k *kernel) cycle() {
+	r := &runner{kernel: k, n: k.runVectors()}
+	r.open("cycle", fmt.Sprintf("func(l *runners[%s])", k.goName),
+		"takes the lanes from alive whose z is that of pastX and pastY,",
+		"and lets their end be now.")
+	k.Load(k.Param("l"), runBase)
+	k.MOVQ(r.now(), runClock)
+	r.broadcastInt(runClock, r.clocks())
+	for i := range r.n {
+		r.loadMask(i)
+		r.move(r.field("x", i), r.x(0))
+		r.move(r.field("y", i), r.y(0))
+		if k.isa == avx512 {
+			alive, same := opmask[1+i], opmask[7]
+			r.compare(equal, r.field("pastX", i), r.x(0), alive, same)
+			r.compare(equal, r.field("pastY", i), r.y(0), same, same)
+			r.storeMasked(r.clocks(), same, r.field("end", i))
+			k.KANDNW(alive, same, alive)
+			continue
+		}
+		r.compare(equal, r.field("pastX", i), r.x(0), r.x(0))
+		r.compare(equal, r.field("pastY", i), r.y(0), r.y(0))
+		k.VANDPS(r.x(0), r.y(0), r.y(0))
+		k.VANDPS(r.a(i), r.y(0), r.y(0))
+		r.storeMasked(r.clocks(), r.y(0), r.field("end", i))
+		k.VANDNPS(r.a(i), r.y(0), r.a(i))
+	}
+	r.storeInside()
+	k.VZEROUPPER()
+	k.RET()
 }
 
 // bits puts the bits of the lanes of vector i that are inside into runWord. With AVX2

@@ -10,11 +10,12 @@ import (
 // Vector instructions, chosen by the type of the elements. Operands are in Go's
 // order: the destination is last.
 
-// Predicates of compare: the first two are true, the third is false, for NaN.
+// Predicates of compare: the first two are true, the others are false, for NaN.
 const (
 	notLessEqual = 0x16
 	notGreater   = 0x1a
 	lessEqual    = 0x12
+	equal        = 0x00
 )
 
 // add computes d = a + b.
