@@ -80,6 +80,7 @@ type orbits[T real] struct {
 
 	pull     func() (from, to int)
 	from, to int // pixels that are pulled but not begun
+	i, j     int // column and row of the next
 
 	relay *relay[T]
 }
@@ -156,6 +157,7 @@ func (o *orbits[T]) more() bool {
 		if o.from, o.to = o.pull(); o.from == o.to {
 			o.pull = nil
 		}
+		o.i, o.j = o.from%len(o.cols), o.from/len(o.cols)
 		o.result.Advance()
 	}
 	return o.from < o.to
@@ -165,7 +167,7 @@ func (o *orbits[T]) more() bool {
 func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 	p, n := o.from, min(o.to-o.from, group)
 	o.from += n
-	o.place(p, n)
+	o.place(n)
 	steps := min(o.maxIter, firstSteps)
 	step(o.v, o.l, steps)
 	if steps == o.maxIter {
@@ -181,42 +183,55 @@ func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 	if o.l.alive &^= last; o.l.alive != 0 && !o.iterate(o.maxIter-steps, stop) {
 		return false
 	}
-	copy(o.counts[p:p+n], o.l.n[:])
-	if o.mags != nil {
-		copy(o.mags[p:p+n], o.l.mag[:])
-	}
+	o.store(p, n)
 	if last != 0 {
 		admit(o.v, o.l, last, p, o.relay.waiting)
 	}
 	return true
 }
 
-// place starts the n ≤ group pixels from p on in the first n lanes. The others are
-// not alive.
-func (o *orbits[T]) place(p, n int) {
+// store stores what the first n lanes have found, for the pixels from p on.
+func (o *orbits[T]) store(p, n int) {
+	if n == group {
+		// Arrays are copied at once, without a call.
+		*(*[group]uint32)(o.counts[p:]) = o.l.n
+		if o.mags != nil {
+			*(*[group]float32)(o.mags[p:]) = o.l.mag
+		}
+		return
+	}
+	copy(o.counts[p:p+n], o.l.n[:])
+	if o.mags != nil {
+		copy(o.mags[p:p+n], o.l.mag[:])
+	}
+}
+
+// place starts the next n ≤ group pixels in the first n lanes. The others are not
+// alive.
+func (o *orbits[T]) place(n int) {
 	l := o.l
 	px, py := &l.cx, &l.cy
 	if o.julia {
 		px, py = &l.x, &l.y
 		o.row = -1 // y changes
 	}
-	width := len(o.cols)
-	i, j := p%width, p/width
 	for k := 0; k < n; {
-		run := min(n-k, width-i)
-		copy(px[k:k+run], o.cols[i:])
-		if j != o.row {
-			y, row := T(o.rows[j]), py[k:k+run]
+		run := min(n-k, len(o.cols)-o.i)
+		copy(px[k:k+run], o.cols[o.i:])
+		if o.j != o.row {
+			y, row := T(o.rows[o.j]), py[k:k+run]
 			for m := range row {
 				row[m] = y
 			}
 			o.row = -1
 			if run == group {
-				o.row = j
+				o.row = o.j
 			}
 		}
 		k += run
-		i, j = 0, j+1
+		if o.i += run; o.i == len(o.cols) {
+			o.i, o.j = 0, o.j+1
+		}
 	}
 	if o.julia {
 		clear(l.n[:])

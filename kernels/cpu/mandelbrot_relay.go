@@ -28,7 +28,7 @@ type relay[T real] struct {
 	waiting, left *orbitList[T]
 	again         *lanes[T] // for replay
 
-	eights int // steps of a block ÷ 8
+	eights int // steps of a block ÷ 8, a power of two
 	idle   int // how many lanes without an orbit are worth the work of finding them one
 	pace   pace
 
@@ -78,12 +78,13 @@ func (r *relay[T]) advance() bool {
 	if r.waiting.n > 0 {
 		least = live - r.idle + 1
 	}
-	quota, block := int64(burst), 8*r.eights
+	quota := int64(burst)
 	if r.look > 0 {
 		quota = max(r.next-r.l.now, 1)
 	}
+	blocks := (quota-1)>>bits.TrailingZeros(uint(8*r.eights)) + 1 // a division would take as long as a block
 	before := r.l.now
-	run(r.o.v, r.l, (int(quota)+block-1)/block, r.eights, max(least, 1))
+	run(r.o.v, r.l, int(blocks), r.eights, max(least, 1))
 	steps := r.l.now - before
 	if r.look > 0 && r.l.now >= r.next {
 		r.findCycles()
@@ -109,17 +110,18 @@ func (r *relay[T]) replay() {
 	l.alive, l.clock = 0, 0
 	maxIter := int64(r.o.maxIter)
 	for k, steps := range from.steps[:n] {
-		l.alive |= uint64(int64(steps)-maxIter) >> 63 << k // steps < maxIter
+		l.alive |= uint64(int64(steps)-maxIter) >> 63 << (k % 64) // steps < maxIter
 	}
 	step(r.o.v, l, longestBlock)
-	for k, steps := range from.steps[:n] {
+	counts, mags := r.o.counts, r.o.mags
+	for k, pixel := range from.pixel[:n] {
 		// An orbit that has become NaN has not left, and never will.
 		left := int64(l.n[k])
-		count := int64(steps) + left
+		count := int64(from.steps[k]) + left
 		in := -left >> 63 & (count - maxIter - 1) >> 63 // all ones if left > 0 and count ≤ maxIter
-		r.o.counts[from.pixel[k]] = uint32(count & in)
-		if r.o.mags != nil {
-			r.o.mags[from.pixel[k]] = math.Float32frombits(math.Float32bits(l.mag[k]) & uint32(in))
+		counts[pixel] = uint32(count & in)
+		if mags != nil {
+			mags[pixel] = math.Float32frombits(math.Float32bits(l.mag[k]) & uint32(in))
 		}
 	}
 	from.dropFirst(n)
@@ -193,5 +195,5 @@ func (r *relay[T]) adapt() {
 	default:
 		r.eights = longestBlock / 8
 	}
-	r.idle = max(1, min(int(float64(r.width)*3.65/math.Sqrt(life)), r.width/4))
+	r.idle = max(1, min(int(float64(r.width)*4.5/math.Sqrt(life)), r.width/4))
 }

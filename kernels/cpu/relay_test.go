@@ -262,7 +262,7 @@ func TestSafe(t *testing.T) {
 			Julia: test.julia, CRe: test.cx, CIm: test.cy,
 		}
 		o := newOrbits[float64](Generic, job, job.Bounds(), kernels.NewResult(job, job.Bounds()), Once(0, 1))
-		o.place(0, 1)
+		o.place(1)
 		o.l.cx[1] = 100 // not alive
 		if o.safe != test.safe || !o.safe && (o.beyond() == 1) != test.beyond {
 			t.Errorf("%+v: safe %v, beyond %#x", test, o.safe, o.beyond())
