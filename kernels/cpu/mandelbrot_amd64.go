@@ -66,14 +66,14 @@ func step[T real](v Variant, l *lanes[T], steps int) {
 	stepGeneric(l, steps)
 }
 
-// runWidth returns how many lanes run advances together.
+// runWidth returns how many lanes run advances together: those of six vector
+// registers.
 func runWidth[T real](v Variant) int {
 	var t T
-	size := int(unsafe.Sizeof(t))
 	if v == AVX512 {
-		return 6 * 64 / size
+		return 6 * 64 / int(unsafe.Sizeof(t))
 	}
-	return 4 * 32 / size
+	return 6 * 32 / int(unsafe.Sizeof(t))
 }
 
 // run advances the lanes of l by blocks of 8·eights steps, as the assembly says.

@@ -45,9 +45,16 @@ func (k *kernel) listCount(list reg.GPPhysical) Mem {
 	return Mem{Base: list, Disp: k.offsetIn("orbitList", "n")}
 }
 
+// exchanger generates exchange.
+type exchanger struct{ wideRun }
+
+func (r exchanger) limit() reg.VecPhysical { return r.v(28) } // maxIter
+func (r exchanger) ends() reg.VecPhysical  { return r.v(29) } // of those who enter
+func (r exchanger) nan() reg.VecPhysical   { return r.v(27) }
+
 // exchange generates the function that gives lanes to others.
 func (k *kernel) exchange() {
-	r := &runner{kernel: k, n: k.runVectors()}
+	r := exchanger{wideRun{k}}
 	r.open("exchange", fmt.Sprintf("func(l *runners[%[1]s], in, out *orbitList[%[1]s], maxIter, done int) (live int)", k.goName),
 		"moves the orbits of lanes that are not alive to out, and the last",
 		"orbits of in, which have done so many steps, to lanes that are then free. It",
@@ -61,14 +68,14 @@ func (k *kernel) exchange() {
 
 	k.Load(k.Param("maxIter"), spareGP)
 	r.broadcastInt(spareGP, r.limit())
-	k.MOVQ(r.now(), runWord)
+	k.MOVQ(k.ofRunners("now"), runWord)
 	r.broadcastInt(runWord, r.clocks())
 	k.ADDQ(spareGP, runWord)
 	k.Load(k.Param("done"), spareGP)
 	k.SUBQ(spareGP, runWord)
 	r.broadcastInt(runWord, r.ends())
 	k.VPTERNLOGD(Imm(0xff), r.nan(), r.nan(), r.nan()) // all ones are a NaN
-	for i := range r.n {
+	for i := range runVectors {
 		r.exchangeVector(i)
 	}
 	k.MOVQ(countIn, k.listCount(listIn))
@@ -78,40 +85,14 @@ func (k *kernel) exchange() {
 	k.RET()
 }
 
-func (r *runner) limit() reg.VecPhysical { return r.v(28) } // maxIter
-func (r *runner) ends() reg.VecPhysical  { return r.v(29) } // of those who enter
-func (r *runner) nan() reg.VecPhysical   { return r.v(27) }
-
-// taken returns the memory of the bits of the lanes from vector i on.
-func (r *runner) taken(i int) Mem {
-	return Mem{Base: runBase, Disp: r.offsetIn("runners", "taken") + i*r.lanes/8}
-}
-
-// loadWord loads the bits of a vector's lanes.
-func (r *runner) loadWord(from Mem, to reg.GPPhysical) {
-	if r.lanes == 8 {
-		r.MOVBLZX(from, to.As32())
-	} else {
-		r.MOVWLZX(from, to.As32())
-	}
-}
-
-func (r *runner) storeWord(from reg.GPPhysical, to Mem) {
-	if r.lanes == 8 {
-		r.MOVB(from.As8(), to)
-	} else {
-		r.MOVW(from.As16(), to)
-	}
-}
-
-func (r *runner) exchangeVector(i int) {
+func (r exchanger) exchangeVector(i int) {
 	full, enough := fmt.Sprintf("full%d", i), fmt.Sprintf("enough%d", i)
-	r.loadWord(r.inside(i), aliveNow)
+	r.loadWord(r.runBits("alive", i), aliveNow)
 	r.MOVL(aliveNow.As32(), freeNow.As32())
 	r.XORL(U32(1<<r.lanes-1), freeNow.As32())
 	r.JZ(LabelRef(full))
 
-	r.loadWord(r.taken(i), leaving)
+	r.loadWord(r.runBits("taken", i), leaving)
 	r.ANDL(freeNow.As32(), leaving.As32())
 	r.KMOVW(leaving.As32(), leave)
 	r.POPCNTQ(freeNow, entering)
@@ -130,15 +111,15 @@ func (r *runner) exchangeVector(i int) {
 	}
 	r.swapPixels(i, r.v(8), r.v(9))
 	r.countSteps(i, r.v(10))
-	r.storeMasked(r.clocks(), enter, r.field("clock", i))
-	r.storeMasked(r.ends(), enter, r.field("end", i))
-	r.storeMasked(r.nan(), enter, r.field("pastX", i))
+	r.storeMasked(r.clocks(), enter, r.ofRun("clock", i))
+	r.storeMasked(r.ends(), enter, r.ofRun("end", i))
+	r.storeMasked(r.nan(), enter, r.ofRun("pastX", i))
 
 	r.POPCNTQ(leaving, leaving)
 	r.ADDQ(leaving, countOut)
 	r.ORL(freeNow.As32(), aliveNow.As32())
-	r.storeWord(aliveNow, r.inside(i))
-	r.storeWord(aliveNow, r.taken(i))
+	r.storeWord(aliveNow, r.runBits("alive", i))
+	r.storeWord(aliveNow, r.runBits("taken", i))
 	r.Label(full)
 	r.POPCNTQ(aliveNow, aliveNow)
 	r.ADDQ(aliveNow, liveAll)
@@ -146,16 +127,16 @@ func (r *runner) exchangeVector(i int) {
 
 // swap moves the leaving lanes of a field to the list, and others into the free
 // ones. Whole vectors are stored, beyond what the list then has.
-func (r *runner) swap(field string, i int, v, tmp reg.VecPhysical) {
-	r.move(r.field(field, i), v)
+func (r exchanger) swap(field string, i int, v, tmp reg.VecPhysical) {
+	r.move(r.ofRun(field, i), v)
 	r.compress(v, leave, tmp)
 	r.move(tmp, r.listed(listOut, countOut, field, false))
 	r.expand(r.listed(listIn, countIn, field, false), enter, v)
-	r.move(v, r.field(field, i))
+	r.move(v, r.ofRun(field, i))
 }
 
-func (r *runner) swapPixels(i int, v, tmp reg.VecPhysical) {
-	at := Mem{Base: runBase, Disp: r.offsetIn("runners", "pixel") + 4*i*r.lanes}
+func (r exchanger) swapPixels(i int, v, tmp reg.VecPhysical) {
+	at := r.ofRunners("pixel").Offset(4 * i * r.lanes)
 	v, tmp = r.narrowPart(v), r.narrowPart(tmp)
 	r.move(at, v)
 	r.VPCOMPRESSD(v, leave, tmp)
@@ -166,14 +147,14 @@ func (r *runner) swapPixels(i int, v, tmp reg.VecPhysical) {
 
 // countSteps stores how many steps the leaving orbits have done: maxIter less those
 // from clock to end.
-func (r *runner) countSteps(i int, v reg.VecPhysical) {
-	r.move(r.field("clock", i), v)
+func (r exchanger) countSteps(i int, v reg.VecPhysical) {
+	r.move(r.ofRun("clock", i), v)
 	if r.element == f64 {
-		r.VPSUBQ(r.field("end", i), v, v)
+		r.VPSUBQ(r.ofRun("end", i), v, v)
 		r.VPADDQ(r.limit(), v, v)
 		r.VPMOVQD(v, r.narrowPart(v))
 	} else {
-		r.VPSUBD(r.field("end", i), v, v)
+		r.VPSUBD(r.ofRun("end", i), v, v)
 		r.VPADDD(r.limit(), v, v)
 	}
 	v = r.narrowPart(v)

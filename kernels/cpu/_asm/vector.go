@@ -63,6 +63,15 @@ func (k *kernel) fma231(b, a, d Op) {
 	}
 }
 
+// fnma231 computes d = −a·b + d.
+func (k *kernel) fnma231(b, a, d Op) {
+	if k.element == f64 {
+		k.VFNMADD231PD(b, a, d)
+	} else {
+		k.VFNMADD231PS(b, a, d)
+	}
+}
+
 // compare computes a ? b into the last operand of d; the one before it, if
 // any, is the mask of the lanes that may be set.
 func (k *kernel) compare(predicate uint64, b, a Op, d ...Op) {
