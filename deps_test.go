@@ -34,9 +34,10 @@ var imports = map[string][]string{
 	"internal/picture":   {"github.com/klauspost/compress/flate"},
 	"internal/testca":    {},
 	"internal/testenv":   {},
-	"bench/*":            {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
+	"internal/views":     {},
+	"bench/*":            {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "internal/views", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
-	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "internal/picture", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
+	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "internal/picture", "internal/views", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
 	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 }
 
