@@ -67,6 +67,8 @@ type orbits[T real] struct {
 	// firstSteps.
 	limit2 float64
 	safe   bool
+	// inRow says that there is a kernel for groups within a row.
+	inRow bool
 
 	// cols holds the real parts of the tile's columns, rows the imaginary parts
 	// of its rows.
@@ -109,6 +111,7 @@ func newOrbits[T real](v Variant, job *kernels.Mandelbrot, t kernels.Tile, r *ke
 		}
 	}
 	o.setLimit(job)
+	o.inRow = v == AVX512 && o.safe && !job.Julia
 	return o
 }
 
@@ -167,8 +170,12 @@ func (o *orbits[T]) more() bool {
 func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 	p, n := o.from, min(o.to-o.from, group)
 	o.from += n
-	o.place(n)
 	steps := min(o.maxIter, firstSteps)
+	if o.inRow && n == group && o.i+group <= len(o.cols) {
+		o.beginRow(p, steps)
+		return true
+	}
+	o.place(n)
 	step(o.v, o.l, steps)
 	if steps == o.maxIter {
 		o.l.alive = 0
@@ -188,6 +195,23 @@ func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 		admit(o.v, o.l, last, p, o.relay.waiting)
 	}
 	return true
+}
+
+// beginRow begins the next group of pixels, which are neighbours in a row.
+func (o *orbits[T]) beginRow(p, steps int) {
+	mags := &o.l.mag[0]
+	if o.mags != nil {
+		mags = &o.mags[p : p+group][0]
+	}
+	cols, y := o.cols[o.i:o.i+group], T(o.rows[o.j])
+	if o.i += group; o.i == len(o.cols) {
+		o.i, o.j = 0, o.j+1
+	}
+	o.l.alive, o.row = 0, -1
+	first(o.l, &cols[0], &y, &o.counts[p : p+group][0], mags, steps)
+	if o.l.alive != 0 && steps < o.maxIter {
+		admit(o.v, o.l, o.l.alive, p, o.relay.waiting)
+	}
 }
 
 // store stores what the first n lanes have found, for the pixels from p on.

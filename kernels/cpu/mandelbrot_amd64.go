@@ -66,6 +66,16 @@ func step[T real](v Variant, l *lanes[T], steps int) {
 	stepGeneric(l, steps)
 }
 
+// first begins a group of neighbours, as the assembly says. It needs AVX-512.
+func first[T real](l *lanes[T], cols, cy *T, counts *uint32, mags *float32, steps int) {
+	switch l := any(l).(type) {
+	case *lanes[float32]:
+		firstAVX512F32(l, any(cols).(*float32), any(cy).(*float32), counts, mags, steps)
+	case *lanes[float64]:
+		firstAVX512F64(l, any(cols).(*float64), any(cy).(*float64), counts, mags, steps)
+	}
+}
+
 // runWidth returns how many lanes run advances together: those of six vector
 // registers.
 func runWidth[T real](v Variant) int {

@@ -19,3 +19,5 @@ func exchange[T real](Variant, *runners[T], int, *orbitList[T], *orbitList[T], i
 }
 
 func admit[T real](Variant, *lanes[T], uint64, int, *orbitList[T]) { panic("no assembly") }
+
+func first[T real](*lanes[T], *T, *T, *uint32, *float32, int) { panic("no assembly") }

@@ -45,6 +45,14 @@ func runAVX512F64(l *runners[float64], blocks int, eights int, least int)
 //go:noescape
 func cycleAVX512F64(l *runners[float64])
 
+// firstAVX512F64 starts the orbits of the Mandelbrot set for a group of neighbours, whose
+// real parts begin at cols, and does so many steps of them, at least one. It stores
+// what start and step leave in n and mag in counts and mags, and the rest in l where
+// a lane is alive.
+//
+//go:noescape
+func firstAVX512F64(l *lanes[float64], cols *float64, cy *float64, counts *uint32, mags *float32, steps int)
+
 // exchangeAVX512F64 moves the orbits of lanes that are not alive to out, and the last
 // orbits of in, which have done so many steps, to lanes that are then free. It
 // returns how many lanes have an orbit.
@@ -99,6 +107,14 @@ func runAVX512F32(l *runners[float32], blocks int, eights int, least int)
 //
 //go:noescape
 func cycleAVX512F32(l *runners[float32])
+
+// firstAVX512F32 starts the orbits of the Mandelbrot set for a group of neighbours, whose
+// real parts begin at cols, and does so many steps of them, at least one. It stores
+// what start and step leave in n and mag in counts and mags, and the rest in l where
+// a lane is alive.
+//
+//go:noescape
+func firstAVX512F32(l *lanes[float32], cols *float32, cy *float32, counts *uint32, mags *float32, steps int)
 
 // exchangeAVX512F32 moves the orbits of lanes that are not alive to out, and the last
 // orbits of in, which have done so many steps, to lanes that are then free. It

@@ -47,6 +47,7 @@ func generate(dir string) error {
 			k.run()
 			k.cycle()
 			if isa == avx512 {
+				k.first()
 				k.exchange()
 				k.admit()
 			}

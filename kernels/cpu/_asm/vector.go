@@ -16,6 +16,7 @@ const (
 	notGreater   = 0x1a
 	lessEqual    = 0x12
 	equal        = 0x00
+	greater      = 0x1e
 )
 
 // add computes d = a + b.
