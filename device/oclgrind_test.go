@@ -75,7 +75,9 @@ func TestOclgrindChild(t *testing.T) {
 	if what == "faulty" {
 		runFaulty(t, d)
 	} else {
-		runSmall(t, d)
+		for _, d.lanes = range []int{1, 4} {
+			runSmall(t, d)
+		}
 		runSmallProducts[float32](t, d)
 		runSmallProducts[float64](t, d)
 	}

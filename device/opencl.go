@@ -95,6 +95,10 @@ type openCLDevice struct {
 	// fault, if a test has set it, makes the driver fail: see cl.Context.SetFault.
 	fault func(op string) cl.Code
 
+	// lanes, if a test has set it, are those of the vectors of the Mandelbrot kernel,
+	// 1 for the kernel for GPUs.
+	lanes int
+
 	// begins counts the Begin calls whose caller may have gone.
 	begins sync.WaitGroup
 	speeds map[kernels.DType]*speedometer // of Mandelbrot steps

@@ -16,9 +16,9 @@ import (
 type openCLMandelbrot struct {
 	device    *openCLDevice
 	job       *kernels.Mandelbrot
-	program   opencl.Program
+	kernel    opencl.Mandelbrot
 	monotone2 float64 // the square of kernels.MonotoneLimit
-	full      int     // work-items that keep the whole device busy
+	full      int     // work-groups that keep the whole device busy
 	speed     *speedometer
 	axes      atomic.Int64 // bytes copied at the beginning that no tile has reported yet
 
@@ -26,21 +26,45 @@ type openCLMandelbrot struct {
 }
 
 func newOpenCLMandelbrot(d *openCLDevice, job *kernels.Mandelbrot) (*openCLMandelbrot, error) {
-	itemsPerUnit := 1024
-	if d.info.Kind == CPU {
-		itemsPerUnit = 64
-	}
 	limit := kernels.MonotoneLimit(job.R2)
-	r := &openCLMandelbrot{
-		device: d, job: job, program: opencl.Mandelbrot(job.T), monotone2: limit * limit,
-		full: max(d.info.Units, 1) * itemsPerUnit, speed: d.speeds[job.T],
-	}
+	r := &openCLMandelbrot{device: d, job: job, monotone2: limit * limit, speed: d.speeds[job.T]}
+	r.kernel, r.full = d.mandelbrotKernel(job.T)
 	if err := r.state.open(d, r); err != nil {
 		return nil, err
 	}
 	all := job.Bounds()
 	r.axes.Store(int64(all.W+all.H) * int64(job.T.Size()))
 	return r, nil
+}
+
+// mandelbrotKernel returns the kernel for jobs of type t, and how many of its
+// work-groups keep the whole device busy.
+func (d *openCLDevice) mandelbrotKernel(t kernels.DType) (k opencl.Mandelbrot, full int) {
+	const (
+		// itemsPerUnit of a GPU hide the latencies of its arithmetic and barriers.
+		itemsPerUnit = 1024
+
+		// groupsPerUnit of a CPU are more than one, so that a unit with other things
+		// to do does not keep the others waiting.
+		groupsPerUnit = 4
+	)
+	lanes, units := 1, max(d.info.Units, 1)
+	switch {
+	case d.lanes > 0:
+		lanes = d.lanes
+	case d.info.Kind == CPU && t == kernels.Float32:
+		lanes = min(d.device.VectorFloat, 16)
+	case d.info.Kind == CPU:
+		lanes = min(d.device.VectorDouble, 16)
+	}
+	if lanes > 1 {
+		return opencl.MandelbrotVector(t, lanes), units * groupsPerUnit
+	}
+	k = opencl.MandelbrotScalar(t)
+	if d.info.Kind == CPU {
+		return k, units * groupsPerUnit
+	}
+	return k, units * itemsPerUnit / k.Group
 }
 
 // Run computes t.
@@ -51,86 +75,90 @@ func (r *openCLMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels
 	return r.state.run(ctx, func(slot *mandelbrotSlot) error { return r.runIn(ctx, slot, t, out) })
 }
 
-func (r *openCLMandelbrot) runIn(ctx context.Context, slot *mandelbrotSlot, t kernels.Tile, out *kernels.Result) (err error) {
-	if slot.drained {
-		if _, err := slot.stillRunning(ctx); err != nil {
-			return err
-		}
-		slot.drained = false
-	}
+func (r *openCLMandelbrot) runIn(ctx context.Context, slot *mandelbrotSlot, t kernels.Tile, out *kernels.Result) error {
 	out.BytesIn = r.axes.Swap(0)
 	out.BytesOut = 0
 	for _, band := range tiler.Bands(t, slot.size.pixels) {
-		times, err := r.runBand(ctx, slot, band, out)
-		if err != nil {
+		if err := r.runBand(ctx, slot, band, out); err != nil {
 			return err
 		}
-		steps, err := r.deliver(ctx, slot, t, band, out)
-		if err != nil {
+		if err := r.deliver(ctx, slot, t, band, out); err != nil {
 			return err
 		}
-		r.speed.record(steps, r.occupancy(band.Area()), times)
 	}
 	return nil
 }
 
-// occupancy returns what part of the device n pixels keep busy.
-func (r *openCLMandelbrot) occupancy(n int) float64 { return min(1, float64(n)/float64(r.full)) }
-
-// runBand leaves the counts and magnitudes of band in the slot's buffers. It
-// returns what its launches took, and tells out of each.
-func (r *openCLMandelbrot) runBand(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, out *kernels.Result) (times launchTimes, err error) {
-	n, maxIter := band.Area(), r.job.MaxIter
-	for from := 0; from < n; {
-		pixels, steps := planLaunch(n-from, maxIter, r.full, r.speed.stepsPerLaunch())
-		if steps < maxIter {
-			pixels = min(pixels, slot.size.orbits)
-		}
-		for first := 0; first < maxIter; {
-			last := first + min(steps, maxIter-first)
-			start := time.Now()
-			if err := r.enqueue(ctx, slot, band, from, pixels, first, last); err != nil {
-				return times, err
-			}
-			elapsed := time.Since(start)
-			times.add(elapsed)
-			out.Advance()
-			if last < maxIter {
-				running, err := slot.stillRunning(ctx)
-				if err != nil {
-					return times, err
-				}
-				if running == 0 {
-					break
-				}
-				var one launchTimes
-				one.add(elapsed)
-				r.speed.record(int64(running)*int64(last-first), r.occupancy(pixels), one)
-			}
-			first = last
-		}
-		from += pixels
+// runBand leaves the counts and magnitudes of band in the slot's buffers, and tells
+// out of each launch.
+func (r *openCLMandelbrot) runBand(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, out *kernels.Result) error {
+	pixels := band.Area()
+	groups := min(slot.size.groups, (pixels+r.kernel.Orbits-1)/r.kernel.Orbits)
+	cleared, err := slot.queue.EnqueueFillBuffer(slot.control, make([]byte, 4), 0, slot.control.Size())
+	if err != nil {
+		return err
 	}
-	return times, nil
+	cleared.Release()
+	for done := (mandelbrotCounters{}); done[opencl.Finished] < uint32(pixels); {
+		rounds := r.speed.roundsPerLaunch(r.full, r.kernel.RoundSteps, r.kernel.Orbits)
+		start := time.Now()
+		now, err := r.launch(ctx, slot, band, groups, rounds, done)
+		if err != nil {
+			return err
+		}
+		elapsed := time.Since(start)
+		out.Advance()
+		// A group that is alone is faster than one among many, so launches with few
+		// groups tell little of the device's speed, unless they were too long.
+		if groups >= r.full || elapsed > launchTime {
+			steps := int64(now[opencl.Rounds]-done[opencl.Rounds]) * int64(r.kernel.RoundSteps)
+			r.speed.record(steps, min(1, float64(groups)/float64(r.full)), launchTimes{total: elapsed, longest: elapsed})
+		}
+		done = now
+	}
+	return nil
 }
 
-// enqueue has the kernel do the steps first+1 … last of pixels of the band, from
-// the one with index from on, and waits.
-func (r *openCLMandelbrot) enqueue(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, from, pixels, first, last int) error {
+// mandelbrotCounters is what the kernel's control buffer holds: sums over all launches
+// for a band.
+type mandelbrotCounters [opencl.Counters]uint32
+
+// launch has so many groups go on for so many rounds with the band, of which so much is
+// done. It waits, and returns what is done then.
+func (r *openCLMandelbrot) launch(ctx context.Context, slot *mandelbrotSlot, band kernels.Tile, groups, rounds int, done mandelbrotCounters) (now mandelbrotCounters, err error) {
 	job, mags := r.job, slot.mags
 	if mags == nil {
 		mags = slot.counts // an argument that the kernel then ignores
 	}
-	err := slot.kernel.SetArgs(slot.cx, slot.cy, uint32(band.X), uint32(band.Y), uint32(band.W),
-		uint32(from), uint32(pixels), uint32(first), uint32(last), uint32(job.MaxIter),
+	taken, pixels := done[opencl.Taken], uint32(band.Area())
+	err = slot.kernel.SetArgs(slot.cx, slot.cy, uint32(band.X), uint32(band.Y), uint32(band.W),
+		pixels, flag(taken == 0), flag(taken < pixels), uint32(rounds), uint32(job.MaxIter),
 		flag(job.Julia), real(job.T, job.CRe), real(job.T, job.CIm), real(job.T, job.R2), real(job.T, r.monotone2),
-		slot.counts, flag(job.Magnitudes), mags, uint32(from), slot.orbits, slot.running)
+		slot.counts, flag(job.Magnitudes), mags, slot.orbits, slot.places, slot.control)
 	if err != nil {
-		return err
+		return now, err
 	}
-	group := r.program.Group
-	global := (pixels + group - 1) / group * group
-	return wait(ctx)(slot.queue.EnqueueNDRangeKernel(slot.kernel, nil, []int{global}, []int{group}))
+	group := r.kernel.Group
+	launched, err := slot.queue.EnqueueNDRangeKernel(slot.kernel, nil, []int{groups * group}, []int{group})
+	if err != nil {
+		return now, err
+	}
+	defer launched.Release()
+	// Enqueued at once, the counters come without a second wait of the device for us.
+	at := slot.host.Size() - slot.control.Size()
+	counted, err := slot.queue.EnqueueReadBuffer(slot.control, 0, slot.host, at, slot.control.Size())
+	if err != nil {
+		return now, err
+	}
+	defer counted.Release()
+	if err := launched.Wait(ctx); err != nil {
+		return now, err
+	}
+	if err := counted.Wait(ctx); err != nil {
+		return now, err
+	}
+	copy(now[:], kernels.Elements[uint32](slot.host.Bytes()[at:]))
+	return now, nil
 }
 
 // real returns x as an argument of type t.
@@ -160,46 +188,20 @@ func wait(ctx context.Context) func(*cl.Event, error) error {
 	}
 }
 
-// stillRunning returns how many pixels of the last launch have to go on.
-func (s *mandelbrotSlot) stillRunning(ctx context.Context) (uint32, error) {
-	at := s.host.Size() - 4
-	if err := wait(ctx)(s.queue.EnqueueReadBuffer(s.running, 0, s.host, at, 4)); err != nil {
-		return 0, err
-	}
-	now := kernels.Elements[uint32](s.host.Bytes()[at:])[0]
-	running := now - s.lastRunning // the counter is never reset, and may go round
-	s.lastRunning = now
-	return running, nil
-}
-
 // deliver copies band, computed in the slot's buffers, to its place in out, the
-// result of tile t. It returns how many steps the band took.
-func (r *openCLMandelbrot) deliver(ctx context.Context, slot *mandelbrotSlot, t, band kernels.Tile, out *kernels.Result) (steps int64, err error) {
+// result of tile t.
+func (r *openCLMandelbrot) deliver(ctx context.Context, slot *mandelbrotSlot, t, band kernels.Tile, out *kernels.Result) error {
 	bytes := int64(band.Area()) * 4
-	plane := slot.counts.Size()
-	for p, buffer := range []*cl.Buffer{slot.counts, slot.mags}[:len(out.Planes)] {
-		if err := wait(ctx)(slot.queue.EnqueueReadBuffer(buffer, 0, slot.host, int64(p)*plane, bytes)); err != nil {
-			return 0, err
-		}
-	}
-	host := slot.host.Bytes()
-	elements := kernels.Elements[uint32](host[:bytes])
-	for i, n := range elements {
-		switch n {
-		case 0:
-			steps += int64(r.job.MaxIter)
-		case opencl.Settled:
-			elements[i] = 0
-		default:
-			steps += int64(n)
-		}
-	}
 	place := kernels.Tile{X: band.X - t.X, Y: band.Y - t.Y, W: band.W, H: band.H}
-	for p := range out.Planes {
-		tiler.Paste(out.Planes[p], t.W, place, host[int64(p)*plane:int64(p)*plane+bytes], 4)
+	for p, buffer := range []*cl.Buffer{slot.counts, slot.mags}[:len(out.Planes)] {
+		at := int64(p) * slot.counts.Size()
+		if err := wait(ctx)(slot.queue.EnqueueReadBuffer(buffer, 0, slot.host, at, bytes)); err != nil {
+			return err
+		}
+		tiler.Paste(out.Planes[p], t.W, place, slot.host.Bytes()[at:at+bytes], 4)
 		out.BytesOut += bytes
 	}
-	return steps, nil
+	return nil
 }
 
 // Close waits for what still drains.

@@ -5,12 +5,13 @@ import (
 
 	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
+	"github.com/gpurun/gpurun/kernels/opencl"
 )
 
 // stateSize is how large a state is.
 type stateSize struct {
 	pixels int   // that a slot's buffers hold
-	orbits int   // that a slot can keep from one launch to the next
+	groups int   // work-groups that a slot can keep the orbits of
 	bytes  int64 // of the whole state
 }
 
@@ -22,19 +23,16 @@ type mandelbrotSlot struct {
 	queue        *cl.Queue
 	kernel       *cl.Kernel
 	counts, mags *cl.Buffer // one element a pixel; mags is nil without magnitudes
-	orbits       *cl.Buffer // x, y for each work-item of a launch that goes on
-	running      *cl.Buffer // see the kernel
+	orbits       *cl.Buffer // see the kernel
+	places       *cl.Buffer // see the kernel
+	control      *cl.Buffer // see the kernel
 	pinned       *cl.Buffer
-	host         *cl.Mapping // of pinned: counts, then mags, then running
-
-	lastRunning uint32
-	drained     bool // a launch ran on after its Run had gone, so lastRunning is old
+	host         *cl.Mapping // of pinned: counts, then mags, then control
 }
 
 // maxBand bounds a slot's buffers: more pixels at once would not be faster.
 const maxBand = 4 << 20
 
-// fit implements openCLBuilder.
 // share leaves half of the memory free, so that the device can begin another job too,
 // unless half is too little.
 func (r *openCLMandelbrot) share(free int64) int64 {
@@ -44,6 +42,7 @@ func (r *openCLMandelbrot) share(free int64) int64 {
 	return free / 2
 }
 
+// fit implements openCLBuilder.
 func (r *openCLMandelbrot) fit(bytes int64) (int64, error) {
 	size, err := r.size(bytes)
 	return size.bytes, err
@@ -51,22 +50,23 @@ func (r *openCLMandelbrot) fit(bytes int64) (int64, error) {
 
 // size returns the largest useful size of a state in bytes.
 func (r *openCLMandelbrot) size(bytes int64) (stateSize, error) {
-	all, element := r.job.Bounds(), int64(r.job.T.Size())
-	perOrbit := 2 * element
-	perPixel := 2 * int64(kernels.ResultBytes(r.job, kernels.Tile{W: 1, H: 1})) // here, and in pinned memory
-	fixed := int64(all.W+all.H)*element + openCLSlots*8                         // axes; running, here and there
+	all, k := r.job.Bounds(), r.kernel
+	element := int64(r.job.T.Size())
+	perGroup := int64(k.GroupReals)*element + int64(k.GroupUints)*4
+	perPixel := 2 * int64(kernels.ResultBytes(r.job, kernels.Tile{W: 1, H: 1}))         // here, and in pinned memory
+	fixed := int64(all.W+all.H)*element + openCLSlots*2*opencl.Counters*4               // axes; control, here and there
+	useful := min(int64(r.full), (int64(all.Area())+int64(k.Orbits)-1)/int64(k.Orbits)) // groups
 
 	slot := (bytes - fixed) / openCLSlots
-	orbits := min(int64(r.full), slot/(perPixel+perOrbit))
-	pixels := min((slot-orbits*perOrbit)/max(perPixel, 1), maxBand, r.device.info.MaxAlloc/perPixel-1, int64(all.Area()))
-	orbits = min(orbits, pixels)
-	if orbits < 1 {
+	groups := max(min(useful, slot/2/perGroup), 1)
+	pixels := min((slot-groups*perGroup)/perPixel, maxBand, r.device.info.MaxAlloc/perPixel-1, int64(all.Area()))
+	if pixels < 1 {
 		return stateSize{}, fmt.Errorf("%w: %d bytes are left, and this job takes %d: raise --mem",
-			ErrBudget, max(bytes, 0), fixed+openCLSlots*(perPixel+perOrbit))
+			ErrBudget, max(bytes, 0), fixed+openCLSlots*(perPixel+perGroup))
 	}
 	return stateSize{
-		pixels: int(pixels), orbits: int(orbits),
-		bytes: fixed + openCLSlots*(pixels*perPixel+orbits*perOrbit),
+		pixels: int(pixels), groups: int(groups),
+		bytes: fixed + openCLSlots*(pixels*perPixel+groups*perGroup),
 	}, nil
 }
 
@@ -76,7 +76,7 @@ func (r *openCLMandelbrot) fill(m *openCLMemory[*mandelbrotSlot], bytes int64) e
 	if err != nil {
 		return err
 	}
-	program, err := m.context.program(r.program)
+	program, err := m.context.program(r.kernel.Program)
 	if err != nil {
 		return err
 	}
@@ -135,26 +135,28 @@ func (r *openCLMandelbrot) newSlot(c *openCLContext, program *cl.Program, size s
 	if slot.queue, err = c.CreateCommandQueue(0); err != nil {
 		return slot, err
 	}
-	if slot.kernel, err = program.CreateKernel(r.program.Entry); err != nil {
+	if slot.kernel, err = program.CreateKernel(r.kernel.Entry); err != nil {
 		return slot, err
 	}
 	if slot.counts, err = c.CreateBuffer(cl.MEM_READ_WRITE, plane); err != nil {
 		return slot, err
 	}
-	pinned := plane + 4
+	control := int64(opencl.Counters * 4)
+	pinned := plane + control
 	if r.job.Magnitudes {
 		pinned += plane
 		if slot.mags, err = c.CreateBuffer(cl.MEM_READ_WRITE, plane); err != nil {
 			return slot, err
 		}
 	}
-	if slot.orbits, err = c.CreateBuffer(cl.MEM_READ_WRITE, int64(size.orbits)*2*int64(r.job.T.Size())); err != nil {
+	groups := int64(size.groups)
+	if slot.orbits, err = c.CreateBuffer(cl.MEM_READ_WRITE, groups*int64(r.kernel.GroupReals*r.job.T.Size())); err != nil {
 		return slot, err
 	}
-	if slot.running, err = c.CreateBuffer(cl.MEM_READ_WRITE, 4); err != nil {
+	if slot.places, err = c.CreateBuffer(cl.MEM_READ_WRITE, groups*int64(r.kernel.GroupUints*4)); err != nil {
 		return slot, err
 	}
-	if err = slot.queue.WriteBuffer(slot.running, 0, make([]byte, 4)); err != nil {
+	if slot.control, err = c.CreateBuffer(cl.MEM_READ_WRITE, control); err != nil {
 		return slot, err
 	}
 	if slot.pinned, err = c.CreateBuffer(cl.MEM_READ_WRITE|cl.MEM_ALLOC_HOST_PTR, pinned); err != nil {
@@ -168,13 +170,13 @@ func (s *mandelbrotSlot) finish() {
 	if s.queue != nil {
 		s.queue.Finish() // its error was reported by what failed
 	}
-	s.drained = true
 }
 
 func (s *mandelbrotSlot) release() {
 	s.host.Release()
 	s.pinned.Release()
-	s.running.Release()
+	s.control.Release()
+	s.places.Release()
 	s.orbits.Release()
 	s.mags.Release()
 	s.counts.Release()

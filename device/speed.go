@@ -108,23 +108,15 @@ func (s *speedometer) stepsPerLaunch() float64 {
 	return s.rate * launchTime.Seconds()
 }
 
-// planLaunch returns how many of n pixels, and how many of maxIter steps of
-// each, one launch should do so that it takes no longer than budget steps do on
-// a busy device, which has full work-items. Fewer pixels than that are not done
-// faster, so only then are their steps cut.
-func planLaunch(n, maxIter, full int, budget float64) (pixels, steps int) {
-	const leastSteps = 512 // below that, saving the orbits costs more than they do
-	if n < full {
-		budget *= float64(n) / float64(full)
-		full = n
-	}
-	pixels = n
-	if budget < float64(n)*float64(maxIter) {
-		pixels = min(max(int(budget/float64(maxIter)), full), n)
-	}
-	steps = maxIter
-	if float64(pixels)*float64(maxIter) > budget {
-		steps = min(max(int(budget/float64(pixels)), leastSteps), maxIter)
-	}
-	return pixels, steps
+// roundsPerLaunch returns how many rounds each work-group of a Mandelbrot launch should
+// do, if full groups keep the device busy and a round is so many steps of so many orbits.
+// Fewer groups than full do not do theirs faster in proportion, so they get no more.
+func (s *speedometer) roundsPerLaunch(full, roundSteps, orbits int) int {
+	const (
+		leastSteps = 512     // of an orbit: below that, launching costs more than they do
+		mostRounds = 1 << 18 // so that the sum over all groups can be counted in 32 bits
+	)
+	least := max(leastSteps*orbits/roundSteps, 1)
+	rounds := s.stepsPerLaunch() / float64(full) / float64(roundSteps)
+	return max(int(min(rounds, mostRounds)), least)
 }

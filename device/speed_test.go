@@ -9,31 +9,23 @@ import (
 	"github.com/gpurun/gpurun/kernels"
 )
 
-// TestPlanLaunch checks, over random jobs, that a launch makes progress, stays
-// within its budget where it can, and cuts steps only when it has to.
-func TestPlanLaunch(t *testing.T) {
+// TestRoundsPerLaunch checks, over random devices and kernels, that a launch makes
+// progress and stays within its time where it can.
+func TestRoundsPerLaunch(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	for range 100000 {
-		n := 1 + rng.IntN(1<<rng.IntN(23))
-		maxIter := 1 + rng.IntN(1<<(1+rng.IntN(30)))
-		full := 1 + rng.IntN(1<<rng.IntN(18))
-		budget := rng.Float64() * float64(int64(1)<<rng.IntN(45))
-		pixels, steps := planLaunch(n, maxIter, full, budget)
-		if pixels < 1 || pixels > n || steps < 1 || steps > maxIter {
-			t.Fatalf("planLaunch(%d, %d, %d, %g) = %d, %d: out of range", n, maxIter, full, budget, pixels, steps)
+		s := &speedometer{rate: rng.Float64() * float64(int64(1)<<rng.IntN(50))}
+		full, orbits := 1+rng.IntN(1<<rng.IntN(13)), 1<<rng.IntN(8)
+		each := 16 << rng.IntN(3) // steps of an orbit in a round
+		rounds := s.roundsPerLaunch(full, orbits*each, orbits)
+		seconds := float64(rounds) * float64(full*orbits*each) / s.rate
+		if rounds < 1 || rounds*each > 512 && seconds > 1.001*launchTime.Seconds() {
+			t.Fatalf("at %g steps/s, %d groups do %d rounds of %d steps of %d orbits, which takes %g s", s.rate, full, rounds, each, orbits, seconds)
 		}
-		// A device that is not full is as much slower.
-		budget *= min(1, float64(n)/float64(full))
-		if work := float64(pixels) * float64(steps); work > budget && pixels > min(full, n) {
-			t.Fatalf("planLaunch(%d, %d, %d, %g) = %d, %d: over the budget with more than %d pixels", n, maxIter, full, budget, pixels, steps, full)
-		}
-		if steps < maxIter && pixels > min(full, n) {
-			t.Fatalf("planLaunch(%d, %d, %d, %g) = %d, %d: steps cut before pixels", n, maxIter, full, budget, pixels, steps)
-		}
-		if steps < maxIter && steps > 512 && float64(pixels)*float64(steps) > budget {
-			t.Fatalf("planLaunch(%d, %d, %d, %g) = %d, %d: over the budget", n, maxIter, full, budget, pixels, steps)
+		if int64(rounds)*int64(full)*openCLSlots > math.MaxUint32 || int64(rounds)*int64(orbits*each) > math.MaxUint32 {
+			t.Fatalf("%d rounds of %d groups of %d orbits cannot be counted", rounds, full, orbits)
 		}
 	}
 }
@@ -100,11 +92,12 @@ func TestLaunchesStayShort(t *testing.T) {
 			if i == 10 {
 				rate /= 100
 			}
-			pixels, steps := planLaunch(1<<22, 1000, 28*1024, s.stepsPerLaunch())
+			const groups, orbits, round = 28 * 16, 64, 64 * 64
+			steps := int64(s.roundsPerLaunch(groups, round, orbits)) * groups * round
 			var times launchTimes
-			times.add(time.Duration(float64(pixels) * float64(steps) / rate * 1e9))
-			s.record(int64(pixels)*int64(steps), 1, times)
-			least := time.Duration(28 * 1024 * 512 / rate * 1e9) // a launch that is not cut further
+			times.add(time.Duration(float64(steps) / rate * 1e9))
+			s.record(steps, 1, times)
+			least := time.Duration(groups * orbits * 512 / rate * 1e9) // a launch that is not cut further
 			if i%10 > 0 && times.longest > max(2*launchTime, least) {
 				t.Errorf("rate %g: launch %d takes %v", rate, i, times.longest)
 			}

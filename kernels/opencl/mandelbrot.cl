@@ -1,41 +1,45 @@
-// Escape-time counts of z -> z^2 + c for a range of the pixels of one tile.
+// Escape-time counts of z -> z^2 + c for the pixels of one band of a job.
 //
 // The arithmetic is that of kernels.Mandelbrot, operation by operation, in
 // REAL, so the counts and magnitudes equal those of the CPU kernels bit for
 // bit. See B. Mandelbrot, "Fractal aspects of the iteration of z -> lz(1-z)",
 // 1980.
 //
-// One work-item computes one pixel: item g of a launch has the pixel
-// p = first_pixel + g of the tile, counted row by row,
+// Pixel p of the band, counted row by row, is
 //
 //     i = tile_x + p mod tile_w,   j = tile_y + p div tile_w
 //
-// and tests for escape once in BLOCK steps; when a block ends outside the
+// of the job. Work-items pull pixels and do them one after another, so that
+// all are busy however uneven the band is. A work-group does that in rounds:
+// those of its items that have no pixel take the next, by one atomic operation
+// for all of them, and then every item does at most ROUND steps of its pixel.
+// A launch ends after so many rounds, however many steps a pixel takes. Then
+// the items keep their pixels and orbits, and the next launch goes on.
+//
+// An item tests for escape once in BLOCK steps; when a block ends outside the
 // disc it is run again with a test after every step. That is exact for every
 // c with |c|^2 <= monotone2 (kernels.MonotoneLimit says why); other pixels are
-// tested after each step from the start.
+// tested after each step from the start. An orbit that has become NaN fails
+// the test of its block too, and is not found outside after that: x and y stay
+// NaN, so its count is 0.
 //
-// A launch does the steps first_step+1 ... last_step. Where last_step is below
-// max_iter, the orbits are kept and a later launch goes on from them, so that
-// no launch need be long. Between launches a count of 0 stands for "not yet
-// escaped", and SETTLED for "inside by the interior test"; the last launch
-// leaves SETTLED for the host to read as 0.
-//
-// Build options: -DREAL=float or -DREAL=double.
+// Build options: -DREAL=float or -DREAL=double, -DGROUP, -DROUND.
 
 #ifndef REAL
 #define REAL float
-#endif
-
-#ifndef BLOCK
-#define BLOCK 8
 #endif
 
 #ifndef GROUP
 #define GROUP 64
 #endif
 
-#define SETTLED 0xFFFFFFFFu
+#ifndef ROUND
+#define ROUND 64
+#endif
+
+#define BLOCK 8
+
+#define NO_PIXEL 0xFFFFFFFFu
 
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
@@ -51,85 +55,158 @@ int interior(REAL cx, REAL cy)
     return q * (q + p) <= (REAL)0.25 * yy || fma(a, a, yy) <= (REAL)0.0625;
 }
 
-__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-void mandelbrot(__global const REAL *cx_axis,     // the job's columns
-                __global const REAL *cy_axis,     // the job's rows
-                const uint tile_x, const uint tile_y, const uint tile_w,
-                const uint first_pixel, const uint pixels,
-                const uint first_step, const uint last_step, const uint max_iter,
-                const int julia, const REAL c_re, const REAL c_im,
-                const REAL r2_max, const REAL monotone2,
-                __global uint *counts,            // one for each pixel of the buffer
-                const int magnitudes,
-                __global float *mags,             // likewise, if magnitudes
-                const uint first_slot,            // where first_pixel lies in these two
-                __global REAL *orbits,            // x, y for each work-item, if first_step > 0 or last_step < max_iter
-                volatile __global uint *running)  // grows by the pixels that a later launch has to go on with
+#define RUNNING 0
+#define ESCAPED 1 // at step n
+#define NEVER 2   // the orbit has done max_iter steps, or is NaN
+
+// advance does at most ROUND steps of an orbit that has done n, and returns one of
+// the three above. mag is what plane 1 holds of an orbit that escaped.
+int advance(REAL cx, REAL cy, REAL *px, REAL *py, uint *pn, uint max_iter, REAL r2_max, REAL monotone2, float *mag)
 {
-    const uint g = (uint)get_global_id(0);
-    if (g >= pixels)
-        return;
-    const uint slot = first_slot + g;
-    const uint pixel = first_pixel + g;
-    const REAL px = cx_axis[tile_x + pixel % tile_w];
-    const REAL py = cy_axis[tile_y + pixel / tile_w];
-
-    REAL cx = px, cy = py, x = 0, y = 0;
-    if (julia) {
-        cx = c_re;
-        cy = c_im;
-        x = px;
-        y = py;
-    }
-    if (first_step > 0) {
-        if (counts[slot] != 0)
-            return;
-        x = orbits[2 * (size_t)g];
-        y = orbits[2 * (size_t)g + 1];
-    } else {
-        if (magnitudes)
-            mags[slot] = 0;
-        if (!julia && interior(cx, cy)) {
-            counts[slot] = SETTLED;
-            return;
+    REAL x = *px, y = *py;
+    uint n = *pn;
+    const uint end = min(n + ROUND, max_iter);
+    const int monotone = fma(cx, cx, cy * cy) <= monotone2;
+    int outside = 0; // or NaN
+    while (monotone && !outside && n + BLOCK <= end) {
+        const REAL x0 = x, y0 = y;
+        for (int k = 0; k < BLOCK; k++) {
+            const REAL t = fma(-y, y, cx);
+            y = fma(x + x, y, cy);
+            x = fma(x, x, t);
         }
-    }
-
-    uint n = first_step;
-    if (fma(cx, cx, cy * cy) <= monotone2) {
-        while (n + BLOCK <= last_step) {
-            const REAL x0 = x, y0 = y;
-            for (int k = 0; k < BLOCK; k++) {
-                const REAL t = fma(-y, y, cx);
-                y = fma(x + x, y, cy);
-                x = fma(x, x, t);
-            }
-            if (!(fma(x, x, y * y) <= r2_max)) {
-                x = x0;
-                y = y0;
-                break;
-            }
+        outside = !(fma(x, x, y * y) <= r2_max);
+        if (outside) {
+            x = x0;
+            y = y0;
+        } else {
             n += BLOCK;
         }
     }
-    uint count = 0;
-    while (n < last_step) {
+    // The rest is done with a test after each step: the block in which the orbit
+    // left the disc, or what is left of the round if that is not a whole block or
+    // blocks must not be.
+    const uint last = outside ? n + BLOCK : end;
+    REAL r2 = 0;
+    while (!(r2 > r2_max) && n < last) {
         const REAL t = fma(-y, y, cx);
         y = fma(x + x, y, cy);
         x = fma(x, x, t);
         n++;
-        const REAL r2 = fma(x, x, y * y);
-        if (r2 > r2_max) {
-            count = n;
-            if (magnitudes)
-                mags[slot] = (float)r2;
-            break;
+        r2 = fma(x, x, y * y);
+    }
+    *px = x;
+    *py = y;
+    *pn = n;
+    *mag = (float)r2;
+    if (r2 > r2_max)
+        return ESCAPED;
+    return outside || n == max_iter ? NEVER : RUNNING;
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+void mandelbrot(__global const REAL *cx_axis,     // the job's columns
+                __global const REAL *cy_axis,     // the job's rows
+                const uint tile_x, const uint tile_y, const uint tile_w,
+                const uint pixels,                // of the band
+                const int first,                  // the band's first launch: no item has a pixel yet
+                const int more_pixels,            // there are some that no item has taken
+                const uint rounds,                // of a work-group in this launch, at most
+                const uint max_iter,
+                const int julia, const REAL c_re, const REAL c_im,
+                const REAL r2_max, const REAL monotone2,
+                __global uint *counts,            // one for each pixel of the band
+                const int magnitudes,
+                __global float *mags,             // likewise, if magnitudes
+                __global REAL *orbits,            // x of a group's items, y of them, and so on
+                __global uint *places,            // likewise their pixels, and how many steps these have done
+                volatile __global uint *control)  // grows by: pixels taken; pixels finished; rounds' worth of steps done
+{
+    __local uint idle[2], base, finished_sum, steps_sum;
+    const uint lid = (uint)get_local_id(0);
+    orbits += get_group_id(0) * (2 * GROUP) + lid;
+    places += get_group_id(0) * (2 * GROUP) + lid;
+    uint pixel = NO_PIXEL, n = 0;
+    REAL cx = c_re, cy = c_im, x = 0, y = 0;
+    if (!first) {
+        x = orbits[0];
+        y = orbits[GROUP];
+        pixel = places[0];
+        n = places[GROUP];
+        if (!julia && pixel != NO_PIXEL) {
+            cx = cx_axis[tile_x + pixel % tile_w];
+            cy = cy_axis[tile_y + pixel / tile_w];
         }
     }
-    counts[slot] = count;
-    if (count == 0 && last_step < max_iter) {
-        orbits[2 * (size_t)g] = x;
-        orbits[2 * (size_t)g + 1] = y;
-        atomic_inc(running);
+    if (lid == 0)
+        idle[0] = finished_sum = steps_sum = 0;
+    barrier(CLK_LOCAL_MEM_FENCE);
+
+    // more and round, and so the loop, are the same for all items of the group.
+    uint finished = 0, steps = 0;
+    int more = more_pixels;
+    for (uint round = 0; round < rounds; round++) {
+        uint rank = 0;
+        if (pixel == NO_PIXEL)
+            rank = atomic_inc(&idle[round & 1]);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        const uint want = idle[round & 1];
+        if (want == GROUP && !more)
+            break;
+        if (lid == 0) {
+            idle[~round & 1] = 0;
+            if (more && want > 0)
+                base = atomic_add(&control[0], want);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (more && want > 0) {
+            const uint from = base;
+            more = from + want < pixels;
+            if (pixel == NO_PIXEL && from + rank < pixels) {
+                pixel = from + rank;
+                n = 0;
+                const REAL px = cx_axis[tile_x + pixel % tile_w];
+                const REAL py = cy_axis[tile_y + pixel / tile_w];
+                x = julia ? px : 0;
+                y = julia ? py : 0;
+                cx = julia ? c_re : px;
+                cy = julia ? c_im : py;
+                counts[pixel] = 0;
+                if (magnitudes)
+                    mags[pixel] = 0;
+                if (!julia && interior(cx, cy)) {
+                    pixel = NO_PIXEL;
+                    finished++;
+                }
+            }
+        }
+        if (pixel == NO_PIXEL)
+            continue;
+
+        const uint before = n;
+        float mag;
+        const int outcome = advance(cx, cy, &x, &y, &n, max_iter, r2_max, monotone2, &mag);
+        steps += n - before;
+        if (outcome == RUNNING)
+            continue;
+        if (outcome == ESCAPED) {
+            counts[pixel] = n;
+            if (magnitudes)
+                mags[pixel] = mag;
+        }
+        pixel = NO_PIXEL;
+        finished++;
+    }
+
+    orbits[0] = x;
+    orbits[GROUP] = y;
+    places[0] = pixel;
+    places[GROUP] = n;
+    atomic_add(&finished_sum, finished);
+    atomic_add(&steps_sum, steps);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (lid == 0) {
+        atomic_add(&control[1], finished_sum);
+        atomic_add(&control[2], steps_sum / (GROUP * ROUND));
     }
 }

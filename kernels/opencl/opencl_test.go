@@ -1,6 +1,7 @@
 package opencl
 
 import (
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -32,7 +33,10 @@ func TestClang(t *testing.T) {
 func programs() map[string]Program {
 	all := map[string]Program{}
 	for _, d := range []kernels.DType{kernels.Float32, kernels.Float64} {
-		all["mandelbrot "+d.String()] = Mandelbrot(d)
+		all["mandelbrot "+d.String()] = MandelbrotScalar(d).Program
+		for _, vector := range []int{2, 4, 8, 16} {
+			all[fmt.Sprintf("mandelbrot %v, vectors of %d", d, vector)] = MandelbrotVector(d, vector).Program
+		}
 		for form, m := range map[string]MatMul{"gpu": KnownMatMul(d, false, "", ""), "cpu": KnownMatMul(d, true, "", "")} {
 			name := "matmul " + form + " " + d.String()
 			all[name], all[name+" A"], all[name+" B"] = m.Multiply(), m.PackA(), m.PackB()
