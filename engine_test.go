@@ -32,9 +32,15 @@ func smallView() gpurun.View {
 	return gpurun.View{Center: -0.5, Span: 3, Width: 60, Height: 40, MaxIter: 200}
 }
 
+// siegelDisc is the c of a Julia set that has a disc whose orbits go round and round,
+// by the golden mean each time: none escapes, or is ever exactly where it was.
+var siegelDisc = complex(-0.39054087021840008, -0.58678790734696873)
+
 // endlessView takes hours: every pixel does the largest number of steps.
 func endlessView() gpurun.View {
-	return gpurun.View{Center: complex(-0.1225, 0.7449), Span: 1e-3, Width: 300, Height: 200, MaxIter: math.MaxInt32}
+	return gpurun.View{
+		Center: complex(-0.3687, -0.3377), Span: 0.1, Width: 300, Height: 200, MaxIter: math.MaxInt32, Julia: &siegelDisc,
+	}
 }
 
 func TestView(t *testing.T) {

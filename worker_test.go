@@ -108,7 +108,7 @@ func TestDrain(t *testing.T) {
 	})
 	// It takes a processor a second, of which little has passed at the first tile.
 	v := gpurun.View{
-		Center: complex(-0.1225, 0.7449), Span: 0.25, Width: 300, Height: 200, MaxIter: 200000, Precision: gpurun.Float64,
+		Span: 3, Width: 300, Height: 200, MaxIter: 600000, Precision: gpurun.Float64, Julia: &siegelDisc,
 	}
 	ended := make(chan error, 1)
 	go func() {

@@ -265,7 +265,9 @@ func TestDrainedLaunch(t *testing.T) {
 	d := openOpenCL(t, 0)
 	job := testJob()
 	job.MaxIter = kernels.MaxIterLimit
-	job.CX, job.CY = kernels.Axes(job.T, -0.1225, 0.7449, 1e-3, 64, 64) // never escapes
+	// A Siegel disc, where no orbit escapes or is ever exactly where it was.
+	job.Julia, job.CRe, job.CIm = true, -0.39054087021840008, -0.58678790734696873
+	job.CX, job.CY = kernels.Axes(job.T, -0.3687, -0.3377, 0.1, 64, 64)
 	r, err := d.Begin(t.Context(), job)
 	if err != nil {
 		t.Fatal(err)

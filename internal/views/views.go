@@ -46,8 +46,13 @@ var All = []View{
 	{"elephant", 0.2825, 0.0085, 0.01, 1920, 1280, 5000},
 
 	// Inside the period-3 bulb, which the interior test does not settle: every orbit
-	// takes MaxIter steps.
+	// takes MaxIter steps, unless it is found to be in a cycle.
 	{"inside", -0.1226, 0.7449, 0.05, 1920, 1280, 2000},
+
+	// At the edge of that bulb, where the multiplier of the cycle is about 0.995: every
+	// orbit takes MaxIter steps, since none comes to exactly where it was before. What
+	// the arithmetic units bound shows here.
+	{"spiral", -0.18103315, 0.81928757, 0.00025, 1920, 1280, 5000},
 
 	// Far outside: every orbit takes about four steps, and the time goes into what a
 	// pixel takes besides.

@@ -268,16 +268,27 @@ func (o *orbits[T]) place(n int) {
 }
 
 // iterate advances the lanes, with a test at each step, until none is alive or
-// left steps are done.
+// left steps are done. An orbit that is exactly where it was after some burst will
+// be there again and again, and is ended: it never leaves.
 func (o *orbits[T]) iterate(left int, stop *atomic.Bool) bool {
-	for o.l.alive != 0 && left > 0 {
+	l := o.l
+	var keptX, keptY [group]T
+	for bursts, renew := 0, 0; l.alive != 0 && left > 0; bursts++ {
+		if bursts == renew {
+			keptX, keptY, renew = l.x, l.y, 2*renew+1
+		}
 		if stop.Load() {
 			return false
 		}
 		steps := min(left, o.burst)
-		step(o.v, o.l, steps)
+		step(o.v, l, steps)
 		o.result.Advance()
 		left -= steps
+		for alive := l.alive; alive != 0; alive &= alive - 1 {
+			if i := bits.TrailingZeros64(alive); l.x[i] == keptX[i] && l.y[i] == keptY[i] {
+				l.alive &^= alive & -alive
+			}
+		}
 	}
 	return true
 }

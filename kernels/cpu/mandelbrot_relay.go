@@ -34,10 +34,11 @@ type relay[T real] struct {
 
 	// look is how many steps lie between two looks for cycles, or 0; the next look
 	// is due when now is next, and orbits' places are kept when it is renew, for
-	// the time numbered spans.
-	look        int
-	next, renew int64
-	spans       uint
+	// the time numbered spans. The last looks have found so many orbits.
+	look         int
+	next, renew  int64
+	spans        uint
+	looks, found int
 
 	done int64 // steps of every lane, with an orbit or without
 	told int64 // done when the result was told of progress last
@@ -76,25 +77,32 @@ func (r *relay[T]) advance() bool {
 	r.adapt()
 	least := 1
 	if r.waiting.n > 0 {
-		least = live - r.idle + 1
+		least = max(live-r.idle+1, 1)
 	}
-	quota := int64(burst)
-	if r.look > 0 {
-		quota = max(r.next-r.l.now, 1)
-	}
-	blocks := (quota-1)>>bits.TrailingZeros(uint(8*r.eights)) + 1 // a division would take as long as a block
 	before := r.l.now
-	run(r.o.v, r.l, int(blocks), r.eights, max(least, 1))
-	steps := r.l.now - before
-	if r.look > 0 && r.l.now >= r.next {
-		r.findCycles()
+	for steps := int64(0); steps < burst && r.lanes(&r.l.alive) >= least; steps = r.l.now - before {
+		r.run(burst-steps, least)
 	}
+	steps := r.l.now - before
 	r.pace.steps += steps * int64(live)
 	if r.done += steps; r.done-r.told >= burst {
 		r.told = r.done
 		r.o.result.Advance()
 	}
 	return true
+}
+
+// run does up to so many steps, or a few more, and no more than until the next look
+// for cycles, which it then takes.
+func (r *relay[T]) run(steps int64, least int) {
+	if r.look > 0 {
+		steps = max(min(steps, r.next-r.l.now), 1)
+	}
+	blocks := (steps-1)>>bits.TrailingZeros(uint(8*r.eights)) + 1 // a division would take as long as a block
+	run(r.o.v, r.l, int(blocks), r.eights, least)
+	if r.look > 0 && r.l.now >= r.next {
+		r.findCycles()
+	}
 }
 
 // replay finds the steps at which a group of orbits left, and stores them.
@@ -146,9 +154,22 @@ func (r *relay[T]) rebase() {
 // One place of each orbit is kept. A cycle of p steps is found if p divides some
 // multiple of look that lies between two renewals of that place. Most have a short
 // period, but reach it at any time, so most of those spans are short; every second
-// is twice as long, every fourth four times, and so on.
+// is twice as long, every fourth four times, and so on. Looks become rarer where they
+// find too little.
 func (r *relay[T]) findCycles() {
+	before := r.lanes(&r.l.alive)
 	cycle(r.o.v, r.l)
+	r.found += before - r.lanes(&r.l.alive)
+	if r.looks++; r.looks == 16 {
+		// A look takes about as long as 8 steps of all lanes, and saves about half of
+		// the steps of the orbits that it ends.
+		if gain, cost := r.found*r.o.maxIter/2, r.looks*8*r.width; gain > 2*cost {
+			r.look = lookEvery(r.o.maxIter)
+		} else {
+			r.look = min(2*r.look, max(r.o.maxIter/4, r.look))
+		}
+		r.looks, r.found = 0, 0
+	}
 	r.next = r.l.now + int64(r.look)
 	if r.l.now < r.renew {
 		return
@@ -159,9 +180,16 @@ func (r *relay[T]) findCycles() {
 	r.renew = r.l.now + min(span, int64(max(r.o.maxIter/2, 4*r.look)))
 }
 
-// lookEvery returns after how many steps to look for orbits that repeat
-// themselves: seldom enough to cost nearly nothing, often enough for what they would
-// still have to do. 0 says never.
+// lanes returns how many lanes set has.
+func (r *relay[T]) lanes(set *[maxRunners / 64]uint64) (n int) {
+	for _, word := range set {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}
+
+// lookEvery returns after how many steps to look for orbits that repeat themselves,
+// at most: often enough for what they would still have to do. 0 says never.
 func lookEvery(maxIter int) int {
 	switch {
 	case maxIter < 512:
