@@ -31,6 +31,7 @@ func BenchmarkMandelbrot(b *testing.B) {
 		{name: "seahorse", re: -0.746, im: 0.102083, span: 0.005, w: 240, h: 200, maxIter: 5000, r: 256},
 		// Inside the period-3 bulb, which the interior test does not know.
 		{name: "inside", re: -0.1226, im: 0.7449, span: 0.05, w: 256, h: 64, maxIter: 2000, r: 256},
+		{name: "valley", re: -0.7463, im: 0.1102, span: 0.005, w: 480, h: 320, maxIter: 5000, r: 256},
 		{name: "outside", re: 2, im: 2, span: 2, w: 480, h: 320, maxIter: 1000, r: 256},
 	}
 	for _, variant := range Variants() {

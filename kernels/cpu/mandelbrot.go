@@ -24,7 +24,8 @@ const (
 	genericBurst = 1 << 8
 )
 
-// Mandelbrot computes pixels of tile t of job into r, on the calling goroutine.
+// Mandelbrot computes pixels of tile t of job, which has fewer than 2³¹, into r, on
+// the calling goroutine.
 // pull says which, and is called whenever the last are under way: pixels from …
 // to−1, counted row by row within the tile, or from = to when there are no more.
 // r must come from kernels.NewResult(job, t); other pixels of it are neither read

@@ -149,3 +149,20 @@ func admit[T real](v Variant, l *lanes[T], which uint64, pixel int, in *orbitLis
 	}
 	admitGeneric(l, which, pixel, in)
 }
+
+// unfinished does what unfinishedGeneric does, by variant v.
+func unfinished(v Variant, steps []uint32, maxIter int) (lanes uint64) {
+	if v == AVX512 && len(steps) == group {
+		return unfinishedAVX512(&steps[0], maxIter)
+	}
+	return unfinishedGeneric(steps, maxIter)
+}
+
+// settle does what settleGeneric does, by variant v.
+func settle[T real](v Variant, counts []uint32, mags []float32, pixel, steps []uint32, l *lanes[T], maxIter int) {
+	if v == AVX512 && len(steps) == group {
+		settleAVX512(&counts[0], unsafe.SliceData(mags), &pixel[0], &steps[0], &l.n[0], &l.mag[0], maxIter)
+		return
+	}
+	settleGeneric(counts, mags, pixel, steps, l, maxIter)
+}

@@ -4671,3 +4671,91 @@ TEXT ·cycleAVX2F32(SB), $192-8
 	MOVQ         R9, 4608(DI)
 	VZEROUPPER
 	RET
+
+// func unfinishedAVX512(steps *uint32, maxIter int) (lanes uint64)
+// Requires: AVX, AVX512F
+TEXT ·unfinishedAVX512(SB), $0-24
+	MOVQ         steps+0(FP), SI
+	MOVQ         maxIter+8(FP), DX
+	VPBROADCASTD DX, Z0
+	XORL         AX, AX
+	VPCMPUD      $0x06, (SI), Z0, K1
+	KMOVW        K1, CX
+	ORQ          CX, AX
+	VPCMPUD      $0x06, 64(SI), Z0, K1
+	KMOVW        K1, CX
+	SHLQ         $0x10, CX
+	ORQ          CX, AX
+	VPCMPUD      $0x06, 128(SI), Z0, K1
+	KMOVW        K1, CX
+	SHLQ         $0x20, CX
+	ORQ          CX, AX
+	VPCMPUD      $0x06, 192(SI), Z0, K1
+	KMOVW        K1, CX
+	SHLQ         $0x30, CX
+	ORQ          CX, AX
+	MOVQ         AX, lanes+16(FP)
+	VZEROUPPER
+	RET
+
+// func settleAVX512(counts *uint32, mags *float32, pixel *uint32, steps *uint32, n *uint32, mag *float32, maxIter int)
+// Requires: AVX, AVX512F
+TEXT ·settleAVX512(SB), $0-56
+	MOVQ         counts+0(FP), DI
+	MOVQ         mags+8(FP), SI
+	MOVQ         pixel+16(FP), DX
+	MOVQ         steps+24(FP), CX
+	MOVQ         n+32(FP), R8
+	MOVQ         mag+40(FP), R9
+	MOVQ         maxIter+48(FP), AX
+	VPBROADCASTD AX, Z0
+	VMOVDQU32    (R8), Z1
+	VPTESTMD     Z1, Z1, K1
+	VPADDD       (CX), Z1, Z1
+	VPCMPUD      $0x02, Z0, Z1, K1, K2
+	VMOVDQA32.Z  Z1, K2, Z1
+	VMOVDQU32    (DX), Z5
+	KXNORW       K7, K7, K7
+	VPSCATTERDD  Z1, K7, (DI)(Z5*4)
+	VMOVDQU32    64(R8), Z2
+	VPTESTMD     Z2, Z2, K1
+	VPADDD       64(CX), Z2, Z2
+	VPCMPUD      $0x02, Z0, Z2, K1, K3
+	VMOVDQA32.Z  Z2, K3, Z2
+	VMOVDQU32    64(DX), Z6
+	KXNORW       K7, K7, K7
+	VPSCATTERDD  Z2, K7, (DI)(Z6*4)
+	VMOVDQU32    128(R8), Z3
+	VPTESTMD     Z3, Z3, K1
+	VPADDD       128(CX), Z3, Z3
+	VPCMPUD      $0x02, Z0, Z3, K1, K4
+	VMOVDQA32.Z  Z3, K4, Z3
+	VMOVDQU32    128(DX), Z7
+	KXNORW       K7, K7, K7
+	VPSCATTERDD  Z3, K7, (DI)(Z7*4)
+	VMOVDQU32    192(R8), Z4
+	VPTESTMD     Z4, Z4, K1
+	VPADDD       192(CX), Z4, Z4
+	VPCMPUD      $0x02, Z0, Z4, K1, K5
+	VMOVDQA32.Z  Z4, K5, Z4
+	VMOVDQU32    192(DX), Z8
+	KXNORW       K7, K7, K7
+	VPSCATTERDD  Z4, K7, (DI)(Z8*4)
+	TESTQ        SI, SI
+	JZ           done
+	VMOVUPS.Z    (R9), K2, Z1
+	KXNORW       K7, K7, K7
+	VSCATTERDPS  Z1, K7, (SI)(Z5*4)
+	VMOVUPS.Z    64(R9), K3, Z2
+	KXNORW       K7, K7, K7
+	VSCATTERDPS  Z2, K7, (SI)(Z6*4)
+	VMOVUPS.Z    128(R9), K4, Z3
+	KXNORW       K7, K7, K7
+	VSCATTERDPS  Z3, K7, (SI)(Z7*4)
+	VMOVUPS.Z    192(R9), K5, Z4
+	KXNORW       K7, K7, K7
+	VSCATTERDPS  Z4, K7, (SI)(Z8*4)
+
+done:
+	VZEROUPPER
+	RET

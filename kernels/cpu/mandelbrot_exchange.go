@@ -57,15 +57,29 @@ func admitGeneric[T real](l *lanes[T], which uint64, pixel int, in *orbitList[T]
 	in.n = k
 }
 
-// dropFirst takes the first orbits from the list.
-func (o *orbitList[T]) dropFirst(n int) {
-	copy(o.x[:], o.x[n:o.n])
-	copy(o.y[:], o.y[n:o.n])
-	copy(o.cx[:], o.cx[n:o.n])
-	copy(o.cy[:], o.cy[n:o.n])
-	copy(o.steps[:], o.steps[n:o.n])
-	copy(o.pixel[:], o.pixel[n:o.n])
-	o.n -= n
+// unfinishedGeneric has the bits of those orbits, of a group at most, that have done
+// fewer steps than maxIter.
+func unfinishedGeneric(steps []uint32, maxIter int) (lanes uint64) {
+	for k, n := range steps {
+		lanes |= uint64(int64(n)-int64(maxIter)) >> 63 << (k % 64)
+	}
+	return lanes
+}
+
+// settleGeneric stores, for each orbit of a group or less, what it has come to: it
+// had done so many steps before those that l.n counts, and left then, unless that is
+// 0 or the sum is above maxIter. mags may be nil.
+func settleGeneric[T real](counts []uint32, mags []float32, pixel, steps []uint32, l *lanes[T], maxIter int) {
+	for k, p := range pixel {
+		// An orbit that has become NaN has not left, and never will.
+		left := int64(l.n[k])
+		count := int64(steps[k]) + left
+		in := -left >> 63 & (count - int64(maxIter) - 1) >> 63 // all ones if left > 0 and count ≤ maxIter
+		counts[p] = uint32(count & in)
+		if mags != nil {
+			mags[p] = math.Float32frombits(math.Float32bits(l.mag[k]) & uint32(in))
+		}
+	}
 }
 
 // fromWord returns the T whose bits are the low ones of w.

@@ -21,3 +21,9 @@ func exchange[T real](Variant, *runners[T], int, *orbitList[T], *orbitList[T], i
 func admit[T real](Variant, *lanes[T], uint64, int, *orbitList[T]) { panic("no assembly") }
 
 func first[T real](*lanes[T], *T, *T, *uint32, *float32, int) { panic("no assembly") }
+
+func unfinished(Variant, []uint32, int) uint64 { panic("no assembly") }
+
+func settle[T real](Variant, []uint32, []float32, []uint32, []uint32, *lanes[T], int) {
+	panic("no assembly")
+}

@@ -105,34 +105,23 @@ func (r *relay[T]) run(steps int64, least int) {
 	}
 }
 
-// replay finds the steps at which a group of orbits left, and stores them.
+// replay finds the steps at which the last group of orbits left, and stores them.
 func (r *relay[T]) replay() {
-	l, from := r.again, r.left
-	n := min(from.n, group)
-	copy(l.x[:], from.x[:n])
-	copy(l.y[:], from.y[:n])
-	copy(l.cx[:], from.cx[:n])
-	copy(l.cy[:], from.cy[:n])
+	l, o := r.again, r.left
+	first := max(o.n-group, 0)
+	n := o.n - first
+	copy(l.x[:], o.x[first:o.n])
+	copy(l.y[:], o.y[first:o.n])
+	copy(l.cx[:], o.cx[first:o.n])
+	copy(l.cy[:], o.cy[first:o.n])
 	clear(l.n[:])
 	clear(l.mag[:])
-	l.alive, l.clock = 0, 0
-	maxIter := int64(r.o.maxIter)
-	for k, steps := range from.steps[:n] {
-		l.alive |= uint64(int64(steps)-maxIter) >> 63 << (k % 64) // steps < maxIter
-	}
+	l.clock = 0
+	steps, pixel := o.steps[first:o.n], o.pixel[first:o.n]
+	l.alive = unfinished(r.o.v, steps, r.o.maxIter)
 	step(r.o.v, l, longestBlock)
-	counts, mags := r.o.counts, r.o.mags
-	for k, pixel := range from.pixel[:n] {
-		// An orbit that has become NaN has not left, and never will.
-		left := int64(l.n[k])
-		count := int64(from.steps[k]) + left
-		in := -left >> 63 & (count - maxIter - 1) >> 63 // all ones if left > 0 and count ≤ maxIter
-		counts[pixel] = uint32(count & in)
-		if mags != nil {
-			mags[pixel] = math.Float32frombits(math.Float32bits(l.mag[k]) & uint32(in))
-		}
-	}
-	from.dropFirst(n)
+	settle(r.o.v, r.o.counts, r.o.mags, pixel, steps, l, r.o.maxIter)
+	o.n = first
 	r.pace.left += n
 }
 

@@ -213,3 +213,14 @@ func runAVX2F32(l *runners[float32], blocks int, eights int, least int)
 //
 //go:noescape
 func cycleAVX2F32(l *runners[float32])
+
+// unfinishedAVX512 has the bits of those of a group whose steps are less than maxIter.
+//
+//go:noescape
+func unfinishedAVX512(steps *uint32, maxIter int) (lanes uint64)
+
+// settleAVX512 stores, for each orbit of a group, steps + n in counts and mag in mags
+// where pixel says: 0 in both if n is 0 or the sum is above maxIter. mags may be nil.
+//
+//go:noescape
+func settleAVX512(counts *uint32, mags *float32, pixel *uint32, steps *uint32, n *uint32, mag *float32, maxIter int)

@@ -54,6 +54,9 @@ func generate(dir string) error {
 			newGemm(gemm, layout, isa, t).all()
 		}
 	}
+	k := newKernel(mandelbrot, layout, avx512, untyped)
+	k.unfinished()
+	k.settle()
 	if err := write(gemm, filepath.Join(dir, "gemm_amd64.s"), filepath.Join(dir, "gemm_stubs_amd64.go")); err != nil {
 		return err
 	}

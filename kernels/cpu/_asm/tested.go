@@ -82,13 +82,13 @@ func (k *kernel) testedVectors(label string, runs []vectorRun) {
 	for _, r := range runs {
 		k.move(r.x, k.vector("x", r.i))
 		k.move(r.y, k.vector("y", r.i))
-		k.settle(r)
+		k.storeRun(r)
 	}
 }
 
 // record notes the step and |z|² of the lanes that were alive until now, then
 // drops those that have escaped from the mask. What it has noted is final for
-// them; settle clears it for the others.
+// them; storeRun clears it for the others.
 func (k *kernel) record(r vectorRun) {
 	if k.isa == avx512 {
 		k.mergeMasked(k.clocks(), r.alive, r.n)
@@ -102,9 +102,9 @@ func (k *kernel) record(r vectorRun) {
 	k.VANDPS(r.escape, r.alive, r.alive)
 }
 
-// settle clears what record noted for lanes that are still alive, and stores
+// storeRun clears what record noted for lanes that are still alive, and stores
 // the results.
-func (k *kernel) settle(r vectorRun) {
+func (k *kernel) storeRun(r vectorRun) {
 	if k.isa == avx512 {
 		k.KNOTW(r.alive, opmask[5])
 		k.keepMasked(opmask[5], r.n)
