@@ -13,7 +13,7 @@ import (
 const (
 	// firstSteps is how many steps of every orbit are tested one by one, in
 	// groups that stay together: most pixels outside the set escape within them.
-	firstSteps = 24
+	firstSteps = 20
 
 	// burst bounds the steps of one call of step or run, during which a goroutine
 	// can neither be preempted nor notice that it is to stop.
