@@ -104,3 +104,34 @@ func TestInterior(t *testing.T) {
 		}
 	}
 }
+
+// TestNearlyInterior has points anywhere and near the edges, where most are not sure.
+func TestNearlyInterior(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	sures := 0
+	const points = 200_000
+	for range points {
+		sin, cos := math.Sincos(2 * math.Pi * rng.Float64())
+		x, y := 4*rng.Float64()-2, 4*rng.Float64()-2
+		switch rng.IntN(3) {
+		case 0: // the cardioid
+			x, y = cos/2-(cos*cos-sin*sin)/4, sin/2-sin*cos/2
+		case 1: // the disc
+			x, y = -1+cos/4, sin/4
+		}
+		off := math.Pow(10, -7*rng.Float64()-1)
+		cx, cy := float32(x+off*rng.NormFloat64()), float32(y+off*rng.NormFloat64())
+		in, sure := nearlyInterior(float64(cx), float64(cy))
+		if sure {
+			sures++
+			if want := interior32(cx, cy); in != want {
+				t.Fatalf("(%v, %v): %v, want %v", cx, cy, in, want)
+			}
+		}
+	}
+	if sures < points/4 || sures > points-points/10 {
+		t.Errorf("%d of %d points are sure", sures, points)
+	}
+}

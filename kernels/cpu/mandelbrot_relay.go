@@ -155,7 +155,7 @@ func (r *relay[T]) findCycles() {
 		if gain, cost := r.found*r.o.maxIter/2, r.looks*8*r.width; gain > 2*cost {
 			r.look = lookEvery(r.o.maxIter)
 		} else {
-			r.look = min(2*r.look, max(r.o.maxIter/4, r.look))
+			r.look = min(2*r.look, max(r.o.maxIter/4, r.look), 2048)
 		}
 		r.looks, r.found = 0, 0
 	}
@@ -177,18 +177,13 @@ func (r *relay[T]) lanes(set *[maxRunners / 64]uint64) (n int) {
 	return n
 }
 
-// lookEvery returns after how many steps to look for orbits that repeat themselves,
-// at most: often enough for what they would still have to do. 0 says never.
+// lookEvery returns after how many steps to look for orbits that repeat themselves, at
+// least. 0 says never: by the time that a cycle is found, few steps remain.
 func lookEvery(maxIter int) int {
-	switch {
-	case maxIter < 512:
+	if maxIter < 512 {
 		return 0
-	case maxIter < 2048:
-		return 64
-	case maxIter < 16384:
-		return 128
 	}
-	return 256
+	return 64
 }
 
 // pace measures how long orbits last.
