@@ -84,5 +84,9 @@ type orbitList[T real] struct {
 	n int
 }
 
-// listLength is four groups, and a vector of lanes, since whole ones are stored.
-const listLength = 4*group + 16
+const (
+	// listLength is how many orbits a list has room for: four groups, and a vector of
+	// lanes more, since whole ones are stored.
+	listLength = 4*group + listMargin
+	listMargin = 16
+)

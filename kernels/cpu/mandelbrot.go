@@ -68,8 +68,7 @@ type orbits[T real] struct {
 	// firstSteps.
 	limit2 float64
 	safe   bool
-	// inRow says that there is a kernel for groups within a row.
-	inRow bool
+	inRow  bool // there is a kernel for groups within a row
 
 	// cols holds the real parts of the tile's columns, rows the imaginary parts
 	// of its rows.
@@ -181,12 +180,12 @@ func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 	if steps == o.maxIter {
 		o.l.alive = 0
 	}
-	last := o.l.alive
-	if o.relay != nil && !o.safe {
-		last &^= o.beyond()
-	}
-	if o.relay == nil {
-		last = 0
+	var last uint64 // those for the relay
+	switch {
+	case o.relay != nil && o.safe:
+		last = o.l.alive
+	case o.relay != nil:
+		last = o.l.alive &^ o.beyond()
 	}
 	if o.l.alive &^= last; o.l.alive != 0 && !o.iterate(o.maxIter-steps, stop) {
 		return false

@@ -9,7 +9,8 @@ import (
 // 0, so that it and the ends of orbits fit in 32 bits.
 const nowStart = math.MinInt32
 
-// longestBlock is how many steps a block has at most.
+// longestBlock is how many steps a block has at most: longer ones would be tested
+// hardly less, and take longer to do again.
 const longestBlock = 32
 
 // relay iterates the orbits that outlast their first steps. Its lanes do not wait
@@ -56,7 +57,7 @@ func newRelay[T real](o *orbits[T], r2 T) *relay[T] {
 }
 
 // room reports whether another group may wait.
-func (r *relay[T]) room() bool { return r == nil || r.waiting.n <= listLength-group-16 }
+func (r *relay[T]) room() bool { return r == nil || r.waiting.n <= listLength-listMargin-group }
 
 // advance does some steps of the orbits that it has. It returns false when all are
 // done.
