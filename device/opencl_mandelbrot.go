@@ -2,6 +2,8 @@ package device
 
 import (
 	"context"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -190,18 +192,61 @@ func wait(ctx context.Context) func(*cl.Event, error) error {
 
 // deliver copies band, computed in the slot's buffers, to its place in out, the
 // result of tile t.
+//
+// The device never has out's planes themselves to write to: after ctx is done they
+// are the caller's again, and nothing can stop a transfer that has been enqueued.
 func (r *openCLMandelbrot) deliver(ctx context.Context, slot *mandelbrotSlot, t, band kernels.Tile, out *kernels.Result) error {
 	bytes := int64(band.Area()) * 4
 	place := kernels.Tile{X: band.X - t.X, Y: band.Y - t.Y, W: band.W, H: band.H}
 	for p, buffer := range []*cl.Buffer{slot.counts, slot.mags}[:len(out.Planes)] {
-		at := int64(p) * slot.counts.Size()
-		if err := wait(ctx)(slot.queue.EnqueueReadBuffer(buffer, 0, slot.host, at, bytes)); err != nil {
+		paste := func(packed []byte) { r.paste(out.Planes[p], t.W, place, packed) }
+		if err := r.fetch(ctx, slot, buffer, bytes, paste); err != nil {
 			return err
 		}
-		tiler.Paste(out.Planes[p], t.W, place, slot.host.Bytes()[at:at+bytes], 4)
 		out.BytesOut += bytes
 	}
 	return nil
+}
+
+// fetch calls use with the first bytes of a buffer of slot.
+func (r *openCLMandelbrot) fetch(ctx context.Context, slot *mandelbrotSlot, buffer *cl.Buffer, bytes int64, use func([]byte)) error {
+	if !r.mapped() {
+		if err := wait(ctx)(slot.queue.EnqueueReadBuffer(buffer, 0, slot.host, 0, bytes)); err != nil {
+			return err
+		}
+		use(slot.host.Bytes()[:bytes])
+		return nil
+	}
+	m, err := slot.queue.MapBuffer(buffer, cl.MAP_READ, 0, bytes)
+	if err != nil {
+		return err
+	}
+	defer m.Release()
+	use(m.Bytes())
+	return nil
+}
+
+// mapped reports whether the host looks at results where the kernel has left them. A
+// device that has memory of its own would copy them, and not into pinned memory.
+func (r *openCLMandelbrot) mapped() bool { return r.device.device.HostUnified }
+
+// paste is tiler.Paste, by as many goroutines as the device has units if it is a CPU:
+// one core's share of the memory's bandwidth is little, and the others would idle.
+func (r *openCLMandelbrot) paste(plane []byte, planeW int, t kernels.Tile, packed []byte) {
+	const least = 1 << 16 // pixels for a goroutine, which take longer than to start it
+	parts := 1
+	if r.device.info.Kind == CPU {
+		parts = max(1, min(r.device.info.Units, runtime.GOMAXPROCS(0), t.Area()/least, t.H))
+	}
+	var wg sync.WaitGroup
+	for i := range parts {
+		from, to := i*t.H/parts, (i+1)*t.H/parts
+		wg.Go(func() {
+			part := kernels.Tile{X: t.X, Y: t.Y + from, W: t.W, H: to - from}
+			tiler.Paste(plane, planeW, part, packed[from*t.W*4:to*t.W*4], 4)
+		})
+	}
+	wg.Wait()
 }
 
 // Close waits for what still drains.

@@ -27,7 +27,7 @@ type mandelbrotSlot struct {
 	places       *cl.Buffer // see the kernel
 	control      *cl.Buffer // see the kernel
 	pinned       *cl.Buffer
-	host         *cl.Mapping // of pinned: counts, then mags, then control
+	host         *cl.Mapping // of pinned: a plane, unless the result is mapped, and then control
 }
 
 // maxBand bounds a slot's buffers: more pixels at once would not be faster.
@@ -53,7 +53,10 @@ func (r *openCLMandelbrot) size(bytes int64) (stateSize, error) {
 	all, k := r.job.Bounds(), r.kernel
 	element := int64(r.job.T.Size())
 	perGroup := int64(k.GroupReals)*element + int64(k.GroupUints)*4
-	perPixel := 2 * int64(kernels.ResultBytes(r.job, kernels.Tile{W: 1, H: 1}))         // here, and in pinned memory
+	perPixel := int64(kernels.ResultBytes(r.job, kernels.Tile{W: 1, H: 1}))
+	if !r.mapped() {
+		perPixel += 4 // in pinned memory
+	}
 	fixed := int64(all.W+all.H)*element + openCLSlots*2*opencl.Counters*4               // axes; control, here and there
 	useful := min(int64(r.full), (int64(all.Area())+int64(k.Orbits)-1)/int64(k.Orbits)) // groups
 
@@ -138,14 +141,20 @@ func (r *openCLMandelbrot) newSlot(c *openCLContext, program *cl.Program, size s
 	if slot.kernel, err = program.CreateKernel(r.kernel.Entry); err != nil {
 		return slot, err
 	}
-	if slot.counts, err = c.CreateBuffer(cl.MEM_READ_WRITE, plane); err != nil {
+	flags := cl.MEM_READ_WRITE
+	if r.mapped() {
+		flags |= cl.MEM_ALLOC_HOST_PTR
+	}
+	if slot.counts, err = c.CreateBuffer(flags, plane); err != nil {
 		return slot, err
 	}
 	control := int64(opencl.Counters * 4)
-	pinned := plane + control
-	if r.job.Magnitudes {
+	pinned := control
+	if !r.mapped() {
 		pinned += plane
-		if slot.mags, err = c.CreateBuffer(cl.MEM_READ_WRITE, plane); err != nil {
+	}
+	if r.job.Magnitudes {
+		if slot.mags, err = c.CreateBuffer(flags, plane); err != nil {
 			return slot, err
 		}
 	}

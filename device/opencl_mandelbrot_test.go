@@ -1,11 +1,13 @@
 package device
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/kernels/cpu"
@@ -66,12 +68,18 @@ var mandelbrotViews = []mandelbrotView{
 }
 
 // shapes runs f with a device that uses its own kernel, and with one that uses each of
-// the others: that for GPUs, and that for CPUs with vectors of some sizes.
+// the others: that for GPUs, whose results are read as from memory of the device's own,
+// and that for CPUs with vectors of some sizes.
 func shapes(t *testing.T, f func(t *testing.T, d *openCLDevice)) {
 	for name, lanes := range map[string]int{"its own": 0, "scalar": 1, "vectors of 2": 2, "vectors of 4": 4, "vectors of 16": 16} {
 		t.Run(name, func(t *testing.T) {
 			d := openOpenCL(t, 0)
 			d.lanes = lanes
+			if lanes == 1 {
+				apart := *d.device
+				apart.HostUnified = false
+				d.device = &apart
+			}
 			f(t, d)
 		})
 	}
@@ -170,6 +178,46 @@ func TestMandelbrotShortLaunches(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMandelbrotCycles has orbits with attracting cycles of many periods, which would
+// take years if they were not found to repeat themselves: in launches of the usual
+// length, and in some so short that no place and its return fit into one.
+func TestMandelbrotCycles(t *testing.T) {
+	// Centres of bulbs, by the period.
+	bulbs := map[int][2]float64{
+		3: {-0.1226, 0.7449}, 4: {0.2823, 0.5301}, 5: {0.3795, 0.3349}, 6: {0.3890, 0.2159}, 7: {0.3761, 0.1447},
+	}
+	shapes(t, func(t *testing.T, d *openCLDevice) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for period, c := range bulbs {
+			for _, typ := range realTypes {
+				job := mandelbrotView{re: c[0], im: c[1], span: 0.003, w: 40, h: 6, maxIter: kernels.MaxIterLimit, r: 256}.job(typ)
+				want := kernels.NewResult(job, job.Bounds())
+				for _, rate := range []float64{1e8, 1} {
+					d.speeds[typ] = &speedometer{rate: rate, measured: true}
+					got := kernels.NewResult(job, job.Bounds())
+					if err := runIn(ctx, d, job, got); err != nil {
+						t.Fatalf("period %d, %s, %g steps a second: %v", period, typ, rate, err)
+					}
+					if !slices.EqualFunc(got.Planes, want.Planes, slices.Equal[[]byte]) {
+						t.Errorf("period %d, %s: an orbit has left", period, typ)
+					}
+				}
+			}
+		}
+	})
+}
+
+// runIn computes the whole job on d.
+func runIn(ctx context.Context, d Device, job *kernels.Mandelbrot, out *kernels.Result) error {
+	r, err := d.Begin(ctx, job)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Run(ctx, job.Bounds(), out)
 }
 
 // TestMandelbrotMaxIter covers the seams between the first steps, blocks, rounds and

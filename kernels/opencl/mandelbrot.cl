@@ -23,6 +23,9 @@
 // the test of its block too, and is not found outside after that: x and y stay
 // NaN, so its count is 0.
 //
+// An item keeps one place where its orbit was. An orbit that comes back to exactly
+// there repeats itself for ever, so its count is 0.
+//
 // Build options: -DREAL=float or -DREAL=double, -DGROUP, -DROUND.
 
 #ifndef REAL
@@ -39,6 +42,8 @@
 
 #define BLOCK 8
 
+#define SPAN (8 * ROUND) // a power of two
+
 #define NO_PIXEL 0xFFFFFFFFu
 
 #ifdef cl_khr_fp64
@@ -53,6 +58,19 @@ int interior(REAL cx, REAL cy)
     const REAL q = fma(p, p, yy);
     const REAL a = cx + (REAL)1;
     return q * (q + p) <= (REAL)0.25 * yy || fma(a, a, yy) <= (REAL)0.0625;
+}
+
+// keep reports whether the place of an orbit that has done n > 0 steps is to be kept
+// instead of the one before. A cycle of p steps is found if p divides some multiple of
+// ROUND that lies between two of these. Most have a short period, but some are long,
+// and those come late: from one to the next is an eighth to a quarter of n, which
+// takes no memory of what has been.
+int keep(uint n)
+{
+    if (n % SPAN != 0) // most of the time
+        return 0;
+    const uint span = max((uint)SPAN, 0x80000000u >> (clz(n) + 2));
+    return (n & (span - 1)) == 0;
 }
 
 #define RUNNING 0
@@ -118,19 +136,21 @@ void mandelbrot(__global const REAL *cx_axis,     // the job's columns
                 __global uint *counts,            // one for each pixel of the band
                 const int magnitudes,
                 __global float *mags,             // likewise, if magnitudes
-                __global REAL *orbits,            // x of a group's items, y of them, and so on
+                __global REAL *orbits,            // x of a group's items, y of them, both of the places kept, and so on
                 __global uint *places,            // likewise their pixels, and how many steps these have done
                 volatile __global uint *control)  // grows by: pixels taken; pixels finished; rounds' worth of steps done
 {
     __local uint idle[2], base, finished_sum, steps_sum;
     const uint lid = (uint)get_local_id(0);
-    orbits += get_group_id(0) * (2 * GROUP) + lid;
+    orbits += get_group_id(0) * (4 * GROUP) + lid;
     places += get_group_id(0) * (2 * GROUP) + lid;
     uint pixel = NO_PIXEL, n = 0;
-    REAL cx = c_re, cy = c_im, x = 0, y = 0;
+    REAL cx = c_re, cy = c_im, x = 0, y = 0, past_x = 0, past_y = 0;
     if (!first) {
         x = orbits[0];
         y = orbits[GROUP];
+        past_x = orbits[2 * GROUP];
+        past_y = orbits[3 * GROUP];
         pixel = places[0];
         n = places[GROUP];
         if (!julia && pixel != NO_PIXEL) {
@@ -165,6 +185,7 @@ void mandelbrot(__global const REAL *cx_axis,     // the job's columns
             if (pixel == NO_PIXEL && from + rank < pixels) {
                 pixel = from + rank;
                 n = 0;
+                past_x = NAN; // which equals nothing
                 const REAL px = cx_axis[tile_x + pixel % tile_w];
                 const REAL py = cy_axis[tile_y + pixel / tile_w];
                 x = julia ? px : 0;
@@ -187,8 +208,13 @@ void mandelbrot(__global const REAL *cx_axis,     // the job's columns
         float mag;
         const int outcome = advance(cx, cy, &x, &y, &n, max_iter, r2_max, monotone2, &mag);
         steps += n - before;
-        if (outcome == RUNNING)
+        if (outcome == RUNNING && !(x == past_x && y == past_y)) {
+            if (keep(n)) {
+                past_x = x;
+                past_y = y;
+            }
             continue;
+        }
         if (outcome == ESCAPED) {
             counts[pixel] = n;
             if (magnitudes)
@@ -200,6 +226,8 @@ void mandelbrot(__global const REAL *cx_axis,     // the job's columns
 
     orbits[0] = x;
     orbits[GROUP] = y;
+    orbits[2 * GROUP] = past_x;
+    orbits[3 * GROUP] = past_y;
     places[0] = pixel;
     places[GROUP] = n;
     atomic_add(&finished_sum, finished);

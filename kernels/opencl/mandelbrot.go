@@ -13,6 +13,9 @@ var mandelbrotSource string
 //go:embed mandelbrot_cpu.cl
 var mandelbrotCPUSource string
 
+//go:embed mandelbrot_cpu_lanes.cl
+var mandelbrotCPULanesSource string
+
 // Mandelbrot is one of the kernels of Mandelbrot jobs. They have the same
 // arguments, which mandelbrot.cl documents.
 type Mandelbrot struct {
@@ -53,7 +56,7 @@ func MandelbrotScalar(t kernels.DType) Mandelbrot {
 			Entry:   "mandelbrot",
 			Group:   group,
 		},
-		RoundSteps: group * round, Orbits: group, GroupReals: 2 * group, GroupUints: 2 * group,
+		RoundSteps: group * round, Orbits: group, GroupReals: 4 * group, GroupUints: 2 * group,
 	}
 }
 
@@ -74,9 +77,9 @@ func MandelbrotVector(t kernels.DType, vector int) Mandelbrot {
 	options += fmt.Sprintf(" -DREALV=%[1]s%[2]d -DINTV=%[3]s%[2]d -DUINTV=uint%[2]d -DTO_UINT=convert_uint%[2]d -DTO_FLOAT=convert_float%[2]d", name, vector, integer)
 	options += fmt.Sprintf(" -DLOAD=vload%[1]d -DSTORE=vstore%[1]d", vector)
 	return Mandelbrot{
-		Program:    Program{Source: mandelbrotCPUSource, Options: options, Entry: "mandelbrot_cpu", Group: 1},
+		Program:    Program{Source: mandelbrotCPUSource + mandelbrotCPULanesSource, Options: options, Entry: "mandelbrot_cpu", Group: 1},
 		RoundSteps: lanes * block, Orbits: lanes,
-		GroupReals: 4 * (lanes + fresh + aside), GroupUints: 2*(lanes+fresh+aside) + vector,
+		GroupReals: 4*(lanes+fresh+aside) + 2*lanes, GroupUints: 2*(lanes+fresh+aside) + 16,
 	}
 }
 

@@ -17,12 +17,17 @@
 //     and pixels of fresh take the lanes.
 //   - When aside holds enough for all vectors, these do that last block again
 //     with a test after each step, which finds where the orbit left.
+//   - Lanes that are exactly where they were before repeat themselves for ever.
+//     They stop too, and their last block shows that they do not leave.
 //
 // A block's single test is exact for |c|^2 <= monotone2 (kernels.MonotoneLimit
 // says why). Where an item has met another c, its blocks keep in mind whether
 // any of their steps was outside. An orbit that has become NaN fails the test
 // of its block too, and is not found outside after that: x and y stay NaN, so
 // its count is 0, as it has to be.
+//
+// This file has what is common, and the first steps; mandelbrot_cpu_lanes.cl, which
+// is appended to it, has the lanes and the kernel.
 //
 // Build options: -DREAL, -DINT (an integer as wide, which comparisons give),
 // -DVECTOR and -DVECTORS, the vector types -DREALV, -DINTV and -DUINTV (of uint),
@@ -56,8 +61,8 @@
 #define ASIDE (2 * LANES)
 
 // What an item keeps from one launch to the next, in elements.
-#define GROUP_REALS (4 * (LANES + FRESH + ASIDE))
-#define GROUP_UINTS (2 * (LANES + FRESH + ASIDE) + VECTOR) // a multiple of a vector
+#define GROUP_REALS (4 * (LANES + FRESH + ASIDE) + 2 * LANES)
+#define GROUP_UINTS (2 * (LANES + FRESH + ASIDE) + 16) // a multiple of a vector; of the 16, 4 are used
 
 #define NO_PIXEL 0xFFFFFFFFu
 
@@ -85,12 +90,16 @@ struct orbits {
     __global uint *pixel, *n;
 };
 
-// What one work-item has. An empty lane has pixel NO_PIXEL, and stays at 0.
+// What one work-item has. An empty lane has pixel NO_PIXEL and is NaN, so it counts
+// as outside.
 struct item {
     struct orbits lane, fresh, aside;
+    __global REAL *past_x, *past_y;      // a place where each lane was, or NaN
     uint live, fresh_count, aside_count; // orbits in each
     uint finished;                       // pixels
     int careful;                         // a |c|^2 was above monotone2
+    uint looks, spans;                   // see find_cycles
+    uint unseen;                         // blocks since the last look
 };
 
 struct orbits orbits_at(__global REAL *reals, __global uint *uints, uint capacity)
@@ -121,6 +130,22 @@ int total(INTV a)
     const int2 d = convert_int2(a);
 #endif
     return d.lo + d.hi;
+}
+
+// some reports whether an element of a comparison's result is true: as one or two
+// integers, since compilers know no shorter way.
+int some(INTV a)
+{
+#if VECTOR == 16
+    const ulong2 bytes = as_ulong2(convert_char16(a));
+    return (bytes.lo | bytes.hi) != 0;
+#elif VECTOR == 8
+    return as_ulong(convert_char8(a)) != 0;
+#elif VECTOR == 4
+    return as_uint(convert_char4(a)) != 0;
+#else
+    return as_ushort(convert_char2(a)) != 0;
+#endif
 }
 
 INTV interior(REALV cx, REALV cy)
@@ -181,6 +206,30 @@ void add_fresh(struct item *item, uint pixel, uint n, const INTV inside[2],
     item->fresh_count = fresh;
 }
 
+// store_pixels stores what n <= 2 * VECTOR pixels from the given one on have so far.
+void store_pixels(const struct job *job, uint pixel, uint n, const INTV count[2], const REALV r2[2])
+{
+    uint counts[2 * VECTOR];
+    float mags[2 * VECTOR];
+#pragma unroll
+    for (uint v = 0; v < 2; v++) {
+        const UINTV c = TO_UINT(count[v]);
+        if (n < 2 * VECTOR) {
+            STORE(c, v, counts);
+            STORE(TO_FLOAT(r2[v]), v, mags);
+            continue;
+        }
+        STORE(c, v, job->counts + pixel);
+        if (job->magnitudes)
+            STORE(TO_FLOAT(r2[v]), v, job->mags + pixel);
+    }
+    for (uint l = 0; l < n && n < 2 * VECTOR; l++) {
+        job->counts[pixel + l] = counts[l];
+        if (job->magnitudes)
+            job->mags[pixel + l] = mags[l];
+    }
+}
+
 // begin does the first steps of n <= 2 * VECTOR pixels from the given one on, and
 // adds those still inside to fresh. Two vectors are enough to fill the
 // latencies, with the tests, and leave registers for them.
@@ -205,39 +254,40 @@ void begin(const struct job *job, struct item *item, uint pixel, uint n)
         }
     }
     const uint last = min((uint)FIRST, job->max_iter);
-    int left = 1;
+    int left = some(inside[0] | inside[1]);
     for (uint k = 0; k < last && left; k++) {
+        INTV leaves[2];
+        REALV now[2];
 #pragma unroll
         for (uint v = 0; v < 2; v++) {
             const REALV t = fma(-y[v], y[v], cx[v]);
             y[v] = fma(x[v] + x[v], y[v], cy[v]);
             x[v] = fma(x[v], x[v], t);
-            const REALV now = fma(x[v], x[v], y[v] * y[v]);
-            if (job->magnitudes)
-                r2[v] = inside[v] ? now : r2[v];
-            count[v] -= inside[v];
-            inside[v] &= ~(now > job->r2_max);
+            now[v] = fma(x[v], x[v], y[v] * y[v]);
+            leaves[v] = inside[v] & (now[v] > job->r2_max);
         }
-        if (k % 4 == 3)
-            left = total(inside[0] | inside[1]);
+        // Neighbours leave together: in most steps nobody does.
+        if (!some(leaves[0] | leaves[1]))
+            continue;
+#pragma unroll
+        for (uint v = 0; v < 2; v++) {
+            count[v] = leaves[v] ? (INTV)((INT)k + 1) : count[v];
+            r2[v] = leaves[v] ? now[v] : r2[v];
+            inside[v] &= ~leaves[v];
+        }
+        left = some(inside[0] | inside[1]);
     }
 
-    uint counts[2 * VECTOR];
+    store_pixels(job, pixel, n, count, r2);
+    item->finished += n;
+    if (!left || job->max_iter <= FIRST)
+        return;
+    INTV beyond = 0;
 #pragma unroll
     for (uint v = 0; v < 2; v++)
-        STORE(TO_UINT(inside[v] ? (INTV)0 : count[v]), v, counts);
-    for (uint l = 0; l < n; l++)
-        job->counts[pixel + l] = counts[l];
-    if (job->magnitudes) {
-        float mags[2 * VECTOR];
-        for (uint v = 0; v < 2; v++)
-            STORE(TO_FLOAT(inside[v] ? (REALV)0 : r2[v]), v, mags);
-        for (uint l = 0; l < n; l++)
-            job->mags[pixel + l] = mags[l];
-    }
-    item->finished += n;
-    if (left && job->max_iter > FIRST)
-        add_fresh(item, pixel, n, inside, x, y, cx, cy);
+        beyond |= inside[v] & ~(fma(cx[v], cx[v], cy[v] * cy[v]) <= job->monotone2);
+    item->careful |= some(beyond);
+    add_fresh(item, pixel, n, inside, x, y, cx, cy);
 }
 
 // pull takes a chunk of pixels and does their first steps. It reports whether there
@@ -256,237 +306,4 @@ int pull(const struct job *job, struct item *item, uint items, volatile __global
         ++*spent;
     }
     return 1;
-}
-
-// refill gives orbits from fresh to the first n lanes of empty, as far as there
-// are any, and makes the others empty.
-void refill(const struct job *job, struct item *item, const uint *empty, uint n)
-{
-    for (uint i = 0; i < n; i++) {
-        const uint l = empty[i];
-        item->lane.x[l] = item->lane.y[l] = item->lane.cx[l] = item->lane.cy[l] = 0;
-        item->lane.pixel[l] = NO_PIXEL;
-        item->lane.n[l] = 0;
-        if (item->fresh_count == 0)
-            continue;
-        const uint f = --item->fresh_count;
-        const REAL cx = item->fresh.cx[f], cy = item->fresh.cy[f];
-        item->lane.x[l] = item->fresh.x[f];
-        item->lane.y[l] = item->fresh.y[f];
-        item->lane.cx[l] = cx;
-        item->lane.cy[l] = cy;
-        item->lane.pixel[l] = item->fresh.pixel[f];
-        item->lane.n[l] = FIRST;
-        item->careful |= !(fma(cx, cx, cy * cy) <= job->monotone2);
-        item->live++;
-    }
-}
-
-// advance does at most so many blocks of all lanes, fewer if so many lanes have
-// stopped. It leaves in lived how many blocks each lane ended inside the disc,
-// and returns how many were done. The lanes' x, y and n are as at the end of
-// the last block that they ended inside.
-uint advance(const struct job *job, const struct item *item, uint blocks, uint stopped, UINTV lived[VECTORS])
-{
-    // The lanes' arrays begin at multiples of a vector, as buffers do at ones of 128 bytes.
-    __global REALV *lane_x = (__global REALV *)item->lane.x, *lane_y = (__global REALV *)item->lane.y;
-    __global UINTV *lane_n = (__global UINTV *)item->lane.n;
-    REALV x[VECTORS], y[VECTORS], cx[VECTORS], cy[VECTORS];
-    INTV survived[VECTORS];
-    EACH_VECTOR {
-        x[v] = lane_x[v];
-        y[v] = lane_y[v];
-        cx[v] = ((__global REALV *)item->lane.cx)[v];
-        cy[v] = ((__global REALV *)item->lane.cy)[v];
-        survived[v] = 0;
-    }
-    uint done = 0;
-    int living = LANES;
-    while (done < blocks && living + (int)stopped > LANES) {
-        INTV inside[VECTORS];
-        EACH_VECTOR inside[v] = -1;
-        if (item->careful) {
-            EACH_VECTOR inside[v] = survived[v] == (INTV)((INT)done);
-            for (int k = 0; k < BLOCK; k++)
-                EACH_VECTOR {
-                    const REALV t = fma(-y[v], y[v], cx[v]);
-                    y[v] = fma(x[v] + x[v], y[v], cy[v]);
-                    x[v] = fma(x[v], x[v], t);
-                    inside[v] &= fma(x[v], x[v], y[v] * y[v]) <= job->r2_max;
-                }
-        } else {
-#pragma unroll
-            for (int k = 0; k < BLOCK; k++)
-                EACH_VECTOR {
-                    const REALV t = fma(-y[v], y[v], cx[v]);
-                    y[v] = fma(x[v] + x[v], y[v], cy[v]);
-                    x[v] = fma(x[v], x[v], t);
-                }
-            EACH_VECTOR inside[v] = fma(x[v], x[v], y[v] * y[v]) <= job->r2_max;
-        }
-        INTV sum = 0;
-        EACH_VECTOR {
-            survived[v] -= inside[v];
-            sum += inside[v];
-        }
-        living = -total(sum);
-        if (living == LANES) {
-            EACH_VECTOR {
-                lane_x[v] = x[v];
-                lane_y[v] = y[v];
-            }
-        } else {
-            EACH_VECTOR {
-                lane_x[v] = inside[v] ? x[v] : lane_x[v];
-                lane_y[v] = inside[v] ? y[v] : lane_y[v];
-            }
-        }
-        done++;
-    }
-    EACH_VECTOR {
-        lived[v] = TO_UINT(survived[v]);
-        lane_n[v] += lived[v] * BLOCK;
-    }
-    return done;
-}
-
-// set_aside moves orbits that have stopped to aside, after so many blocks of
-// which each lane did lived. It lists the lanes in empty, and returns how many.
-uint set_aside(const struct job *job, struct item *item, uint done, const uint *lived, uint empty[LANES])
-{
-    uint n = 0;
-    for (uint l = 0; l < LANES; l++) {
-        empty[n] = l;
-        n += lived[l] != done || item->lane.n[l] + BLOCK > job->max_iter;
-    }
-    for (uint i = 0; i < n; i++) {
-        const uint l = empty[i];
-        if (item->lane.pixel[l] == NO_PIXEL)
-            continue;
-        const uint a = item->aside_count++;
-        item->aside.x[a] = item->lane.x[l];
-        item->aside.y[a] = item->lane.y[l];
-        item->aside.cx[a] = item->lane.cx[l];
-        item->aside.cy[a] = item->lane.cy[l];
-        item->aside.pixel[a] = item->lane.pixel[l];
-        item->aside.n[a] = item->lane.n[l];
-        item->live--;
-    }
-    return n;
-}
-
-// replay finishes the last n <= LANES orbits of aside: each leaves the disc in
-// its next BLOCK steps, reaches max_iter, or never leaves.
-void replay(const struct job *job, struct item *item, uint n)
-{
-    const uint first = item->aside_count - n;
-    REALV x[VECTORS], y[VECTORS], cx[VECTORS], cy[VECTORS], r2[VECTORS];
-    INTV inside[VECTORS], count[VECTORS];
-    EACH_VECTOR {
-        x[v] = LOAD(v, item->aside.x + first);
-        y[v] = LOAD(v, item->aside.y + first);
-        cx[v] = LOAD(v, item->aside.cx + first);
-        cy[v] = LOAD(v, item->aside.cy + first);
-        r2[v] = 0;
-        count[v] = 0;
-        inside[v] = -1;
-    }
-    for (int k = 0; k < BLOCK; k++)
-        EACH_VECTOR {
-            const REALV t = fma(-y[v], y[v], cx[v]);
-            y[v] = fma(x[v] + x[v], y[v], cy[v]);
-            x[v] = fma(x[v], x[v], t);
-            const REALV now = fma(x[v], x[v], y[v] * y[v]);
-            r2[v] = inside[v] ? now : r2[v];
-            count[v] -= inside[v];
-            inside[v] &= ~(now > job->r2_max);
-        }
-    uint counts[LANES];
-    float mags[LANES];
-    EACH_VECTOR {
-        STORE(TO_UINT(inside[v] ? (INTV)BLOCK : count[v] - 1), v, counts);
-        STORE(TO_FLOAT(r2[v]), v, mags);
-    }
-    for (uint l = 0; l < n; l++) {
-        // counts holds the steps before the orbit left.
-        const uint pixel = item->aside.pixel[first + l], before = item->aside.n[first + l] + counts[l];
-        if (counts[l] < BLOCK && before < job->max_iter) {
-            job->counts[pixel] = before + 1;
-            if (job->magnitudes)
-                job->mags[pixel] = mags[l];
-        }
-    }
-    item->aside_count = first;
-    item->finished += n;
-}
-
-// greatest returns the greatest n of the lanes.
-uint greatest(__global const uint *n)
-{
-    UINTV m = LOAD(0, n);
-    for (uint v = 1; v < VECTORS; v++)
-        m = max(m, LOAD(v, n));
-    uint all[VECTOR], most = 0;
-    STORE(m, 0, all);
-    for (int l = 0; l < VECTOR; l++)
-        most = max(most, all[l]);
-    return most;
-}
-
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void mandelbrot_cpu(__global const REAL *cx_axis, __global const REAL *cy_axis,
-                    const uint tile_x, const uint tile_y, const uint tile_w,
-                    const uint pixels, const int first, const int more_pixels,
-                    const uint rounds, const uint max_iter,
-                    const int julia, const REAL c_re, const REAL c_im,
-                    const REAL r2_max, const REAL monotone2,
-                    __global uint *counts, const int magnitudes, __global float *mags,
-                    __global REAL *orbits, __global uint *places,
-                    volatile __global uint *control)
-{
-    const uint g = (uint)get_global_id(0), items = (uint)get_global_size(0);
-    struct job job = {cx_axis + tile_x, cy_axis + tile_y, tile_w, pixels, max_iter, julia,
-                      c_re, c_im, r2_max, monotone2, counts, magnitudes, mags};
-    orbits += (size_t)g * GROUP_REALS;
-    places += (size_t)g * GROUP_UINTS;
-    struct item item = {
-        orbits_at(orbits, places, LANES),
-        orbits_at(orbits + 4 * LANES, places + 2 * LANES, FRESH),
-        orbits_at(orbits + 4 * (LANES + FRESH), places + 2 * (LANES + FRESH), ASIDE),
-        0, first ? 0 : places[GROUP_UINTS - 1], 0, 0, 0
-    };
-    UINTV lived[VECTORS];
-    uint empty[LANES], n = 0;
-    for (uint l = 0; l < LANES; l++) {
-        if (first || item.lane.pixel[l] == NO_PIXEL) {
-            empty[n++] = l;
-            continue;
-        }
-        const REAL cx = item.lane.cx[l], cy = item.lane.cy[l];
-        item.careful |= !(fma(cx, cx, cy * cy) <= monotone2);
-        item.live++;
-    }
-
-    uint spent = 0;
-    for (int more = more_pixels;;) {
-        while (item.fresh_count < n && more && spent < rounds)
-            more = pull(&job, &item, items, &control[0], &spent);
-        refill(&job, &item, empty, n);
-        if (item.live == 0 || spent >= rounds)
-            break;
-        const uint blocks = min(rounds - spent, (max_iter - greatest(item.lane.n)) / BLOCK);
-        const uint stopped = more ? min((uint)STOPPED, item.live) : item.live;
-        const uint done = advance(&job, &item, blocks, stopped, lived);
-        spent += done + 1;
-        n = set_aside(&job, &item, done, (const uint *)lived, empty);
-        if (item.aside_count >= LANES) {
-            replay(&job, &item, LANES);
-            spent += 2;
-        }
-    }
-    while (item.aside_count > 0)
-        replay(&job, &item, min(item.aside_count, (uint)LANES));
-    places[GROUP_UINTS - 1] = item.fresh_count;
-    atomic_add(&control[1], item.finished);
-    atomic_add(&control[2], spent);
 }
