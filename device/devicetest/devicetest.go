@@ -235,8 +235,9 @@ func endless(d device.Device) *kernels.Mandelbrot {
 	if !exact(d, job) {
 		job.T = kernels.Float64
 	}
-	// Inside the period-3 bulb, which the interior test does not know.
-	job.CX, job.CY = kernels.Axes(job.T, -0.1225, 0.7449, 1e-3, 64, 64)
+	// In a Siegel disc orbits go round for ever, and never come to where they were.
+	job.Julia, job.CRe, job.CIm = true, job.T.Round(-0.39054087021840008), job.T.Round(-0.58678790734696873)
+	job.CX, job.CY = kernels.Axes(job.T, -0.3687, -0.3377, 0.1, 64, 64)
 	return job
 }
 
