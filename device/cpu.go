@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"sync"
@@ -135,6 +136,9 @@ type cpuMandelbrot struct {
 func (r *cpuMandelbrot) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	if !r.job.Bounds().Contains(t) {
 		return outside(r.job, t)
+	}
+	if t.Area() > math.MaxUint32 {
+		return fmt.Errorf("tile %v has more than %d pixels: use more tiles", t, uint32(math.MaxUint32))
 	}
 	var stop atomic.Bool
 	defer context.AfterFunc(ctx, func() { stop.Store(true) })()

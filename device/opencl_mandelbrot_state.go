@@ -27,7 +27,7 @@ type mandelbrotSlot struct {
 	places       *cl.Buffer // see the kernel
 	control      *cl.Buffer // see the kernel
 	pinned       *cl.Buffer
-	host         *cl.Mapping // of pinned: a plane, unless the result is mapped, and then control
+	host         *cl.Mapping // of pinned: control, after a plane unless the result is mapped
 }
 
 // maxBand bounds a slot's buffers: more pixels at once would not be faster.

@@ -31,13 +31,15 @@ that are repeated for at least --time, after one that does not count. What goes 
 device and comes back is in the time of each.
 
 The views are the whole set (full), three that mix short orbits with long ones
-(seahorse, valley, elephant), one of long orbits alone (inside) and one of short ones
-alone (outside), with the magnitudes that smooth colours need.
+(seahorse, valley, elephant), two of long orbits alone, which soon repeat themselves
+(inside) or do not (spiral), and one of short ones alone (outside), with the
+magnitudes that smooth colours need.
 
 Above the table is what the CPU can do at best. A step takes four operations of the
 units for fused multiply-adds, so at the FMA peak there is a step for every eight
 floating-point operations. Next to the CPU's column is how much of that bound it
-reaches.`,
+reaches: above 100 % where orbits repeat themselves, of which it computes only the
+beginning.`,
 		Example: `  gpurun bench mandel
   gpurun bench mandel --view full,seahorse --dtype f32 --device cpu,ocl:0.0
   gpurun bench mandel --time 2s --json`,

@@ -15,7 +15,7 @@ type real interface{ float32 | float64 }
 // is element i of each array and bit i of alive.
 //
 // The assembly moves whole vectors in and out of the arrays, which is fastest
-// if the value starts at a multiple of the cache line: see newLanes.
+// if the value starts at a multiple of the cache line: see aligned.
 type lanes[T real] struct {
 	// x and y are z of the lanes that are alive, and anything for the others.
 	x, y [group]T

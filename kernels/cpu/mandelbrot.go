@@ -24,7 +24,7 @@ const (
 	genericBurst = 1 << 8
 )
 
-// Mandelbrot computes pixels of tile t of job, which has fewer than 2³¹, into r, on
+// Mandelbrot computes pixels of tile t of job, which has fewer than 2³², into r, on
 // the calling goroutine.
 // pull says which, and is called whenever the last are under way: pixels from …
 // to−1, counted row by row within the tile, or from = to when there are no more.
@@ -143,7 +143,7 @@ func aligned[V any]() *V {
 func (o *orbits[T]) compute(stop *atomic.Bool) bool {
 	for !stop.Load() {
 		for o.relay.room() && o.more() {
-			if !o.begin(stop) {
+			if stop.Load() || !o.begin(stop) {
 				return false
 			}
 		}
@@ -187,13 +187,14 @@ func (o *orbits[T]) begin(stop *atomic.Bool) bool {
 	case o.relay != nil:
 		last = o.l.alive &^ o.beyond()
 	}
+	if last != 0 {
+		// Now: z of lanes that are not alive is anything after the next step.
+		admit(o.v, o.l, last, p, o.relay.waiting)
+	}
 	if o.l.alive &^= last; o.l.alive != 0 && !o.iterate(o.maxIter-steps, stop) {
 		return false
 	}
 	o.store(p, n)
-	if last != 0 {
-		admit(o.v, o.l, last, p, o.relay.waiting)
-	}
 	return true
 }
 

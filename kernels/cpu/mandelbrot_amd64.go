@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/klauspost/cpuid/v2"
@@ -160,7 +161,8 @@ func unfinished(v Variant, steps []uint32, maxIter int) (lanes uint64) {
 
 // settle does what settleGeneric does, by variant v.
 func settle[T real](v Variant, counts []uint32, mags []float32, pixel, steps []uint32, l *lanes[T], maxIter int) {
-	if v == AVX512 && len(steps) == group {
+	if v == AVX512 && len(steps) == group && len(counts) <= math.MaxInt32 {
+		// Its indices are signed, and of 32 bits.
 		settleAVX512(&counts[0], unsafe.SliceData(mags), &pixel[0], &steps[0], &l.n[0], &l.mag[0], maxIter)
 		return
 	}

@@ -49,6 +49,8 @@ var views = []view{
 	{name: "tip", re: -2, span: 0.01, w: 63, h: 7, maxIter: 300, r: 2},
 	{name: "tip 1e-12", re: -2, span: 1e-12, w: 63, h: 7, maxIter: 300, r: 2},
 	{name: "tip 1e-15", re: -2, span: 1e-15, w: 17, h: 3, maxIter: 300, r: 2},
+	// Some of its pixels are beyond MonotoneLimit, beside others that are not.
+	{name: "limit of R=2", re: -1.999977112, span: 1e-9, w: 64, h: 8, maxIter: 300, r: 2},
 	{name: "inside", re: -0.1226, im: 0.7449, span: 0.02, w: 32, h: 4, maxIter: 1000, r: 256},
 	{name: "inside the cardioid", span: 0.02, w: 32, h: 4, maxIter: 1 << 30, r: 256},
 	{name: "outside", re: 3, im: 3, span: 1, w: 32, h: 4, maxIter: 1000, r: 256},
@@ -406,6 +408,24 @@ func TestStop(t *testing.T) {
 			if took > want {
 				t.Errorf("%s %s: returned %v after stop, and no sooner in %d attempts; want %v", variant, typ, took, attempts, want)
 			}
+		}
+	}
+}
+
+// TestStopBetweenPulls is told to stop where no orbit lasts.
+func TestStopBetweenPulls(t *testing.T) {
+	job := view{re: 3, im: 3, span: 1, w: 64, h: 100, maxIter: 1000, r: 256}.job(kernels.Float64)
+	for _, variant := range runnable() {
+		r := kernels.NewResult(job, job.Bounds())
+		var stop atomic.Bool
+		pulls := 0
+		pull := func() (from, to int) {
+			pulls++
+			stop.Store(pulls > 1)
+			return 64 * (pulls - 1), 64 * pulls
+		}
+		if variant.Mandelbrot(job, job.Bounds(), r, pull, &stop) || pulls > 2 {
+			t.Errorf("%s: pulled %d times", variant, pulls)
 		}
 	}
 }

@@ -276,6 +276,22 @@ func TestSafe(t *testing.T) {
 	}
 }
 
+// TestBeyondBesideOthers has an orbit above the limit that never leaves, and beside it
+// one below that does, late.
+func TestBeyondBesideOthers(t *testing.T) {
+	job := &kernels.Mandelbrot{
+		T: kernels.Float64, CX: []float64{-2, -1.99}, CY: []float64{1e-14, 0}, R2: 4, MaxIter: 200, Magnitudes: true,
+	}
+	all := job.Bounds()
+	want := definition(job, exact(job.T), all, 0, all.Area())
+	if want[0][1] != 45 || want[0][2] != 0 {
+		t.Fatalf("the orbits are others: %v", want[0])
+	}
+	for _, variant := range runnable() {
+		equal(t, string(variant), job, all, compute(t, variant, job, all, 0, all.Area()), want)
+	}
+}
+
 // TestBeyond has orbits that leave the disc of radius 2 and come back into it,
 // as only |c| > 2 allows: blocks that are tested as a whole would miss them.
 func TestBeyond(t *testing.T) {

@@ -268,7 +268,7 @@ void mandelbrot_cpu(__global const REAL *cx_axis, __global const REAL *cy_axis,
         if (item.live == 0 || spent >= rounds)
             break;
         const uint blocks = min(rounds - spent, (max_iter - greatest(item.lane.n)) / BLOCK);
-        const uint stopped = more ? min((uint)STOPPED, item.live) : item.live;
+        const uint stopped = more || item.fresh_count > 0 ? min((uint)STOPPED, item.live) : item.live;
         const uint done = advance(&job, &item, blocks, stopped, lived);
         spent += done + 1;
         n = set_aside(&job, &item, done, lived, empty);
