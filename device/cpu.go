@@ -161,8 +161,8 @@ type chunks struct {
 }
 
 const (
-	// chunkShare is what part of a core's even share of the pixels that are left
-	// it gets at once: less than all, since some pixels take a thousand times as
+	// A core gets one part in chunkShare of its even share of the pixels that are
+	// left at once: less than all, since some pixels take a thousand times as
 	// long as others.
 	chunkShare = 16
 

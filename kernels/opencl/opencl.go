@@ -1,6 +1,6 @@
 // Package opencl holds the OpenCL C kernels and how to launch them. Each
-// kernel is a file that stands alone, so that compilers and checkers can read
-// it; it is embedded in the binary.
+// kernel is a file that stands alone, or two of which the second goes on from
+// the first, so that compilers and checkers can read it; it is embedded.
 package opencl
 
 // Program is one kernel with the options that it is built with.

@@ -204,21 +204,3 @@ func (k *kernel) admit() {
 	k.VZEROUPPER()
 	k.RET()
 }
-
-// compress packs the lanes of from that mask names.
-func (k *kernel) compress(from, mask, to Op) {
-	if k.element == f64 {
-		k.VCOMPRESSPD(from, mask, to)
-	} else {
-		k.VCOMPRESSPS(from, mask, to)
-	}
-}
-
-// expand puts successive elements of from into the lanes of to that mask names.
-func (k *kernel) expand(from, mask, to Op) {
-	if k.element == f64 {
-		k.VEXPANDPD(from, mask, to)
-	} else {
-		k.VEXPANDPS(from, mask, to)
-	}
-}

@@ -224,3 +224,22 @@ func (k *kernel) narrowPart(v reg.VecPhysical) reg.VecPhysical {
 	}
 	return v.AsX().(reg.VecPhysical)
 }
+
+// compress packs the lanes of from that mask names (AVX-512).
+func (k *kernel) compress(from, mask, to Op) {
+	if k.element == f64 {
+		k.VCOMPRESSPD(from, mask, to)
+	} else {
+		k.VCOMPRESSPS(from, mask, to)
+	}
+}
+
+// expand puts successive elements of from into the lanes of to that mask names
+// (AVX-512).
+func (k *kernel) expand(from, mask, to Op) {
+	if k.element == f64 {
+		k.VEXPANDPD(from, mask, to)
+	} else {
+		k.VEXPANDPS(from, mask, to)
+	}
+}
