@@ -18,7 +18,7 @@ const module = "github.com/gpurun/gpurun"
 // import besides the standard library. A name without a dot is a package of
 // this module. docs/architecture.md says why.
 var imports = map[string][]string{
-	".":                  {"device", "dist", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
+	".":                  {"device", "dist", "dist/journal", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 	"kernels":            {},
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},
@@ -27,10 +27,11 @@ var imports = map[string][]string{
 	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"internal/npy", "kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
+	"dist/journal":       {"internal/output", "kernels", "tiler", "github.com/gofrs/flock"},
 	"internal/lab":       {"internal/testenv"},
 	"internal/machine":   {"kernels/cpu"},
 	"internal/npy":       {"kernels"},
-	"internal/output":    {"github.com/dustin/go-humanize"},
+	"internal/output":    {"github.com/dustin/go-humanize", "golang.org/x/sys/unix"},
 	"internal/picture":   {"github.com/klauspost/compress/flate"},
 	"internal/testca":    {},
 	"internal/testenv":   {},

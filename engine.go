@@ -92,6 +92,18 @@ type Config struct {
 	// which is faster.
 	Tiles int
 
+	// State is a folder in which Mandelbrot, MandelbrotBands and MatMulFiles keep their
+	// results while they compute them, so that when this process dies another one can
+	// go on: the same call with the same State computes what is missing, on whatever
+	// devices and hosts, and the bits are those of a run that was never interrupted. At
+	// most what was computed in the last second before is computed again, and the tiles
+	// that were. Empty keeps nothing. A folder is for one job at a time; it takes as
+	// much room as the result, which is set aside at once where the system can do that.
+	//
+	// The result of an image stays in it until FinishState is called, which whoever asked
+	// for it does when it is safe elsewhere; that of MatMulFiles is finished by itself.
+	State string
+
 	// Progress, if not nil, is called with the done part of the job, from 0 to
 	// 1, never by two goroutines at once. It must not start another job, nor
 	// close the engine: both wait for the job that calls it. Matrix products that

@@ -61,6 +61,15 @@ func (f *Field) band(job *kernels.Mandelbrot, y int) *Field {
 	return &b
 }
 
+// bytes returns the memory of the field's planes, in the order in which its job has them.
+func (f *Field) bytes() [][]byte {
+	planes := [][]byte{kernels.Bytes(f.Counts)}
+	if f.Magnitudes != nil {
+		planes = append(planes, kernels.Bytes(f.Magnitudes))
+	}
+	return planes
+}
+
 // put pastes the result of a tile into the field.
 func (f *Field) put(t kernels.Tile, r *kernels.Result) error {
 	tiler.Paste(kernels.Bytes(f.Counts), f.View.Width, t, r.Planes[0], kernels.Uint32.Size())

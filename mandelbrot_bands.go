@@ -8,6 +8,8 @@ import (
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/dist/journal"
+	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
 )
 
@@ -67,12 +69,19 @@ func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*F
 		engine: e, view: v, rows: rows, devices: devices,
 		start: time.Now(), computed: make(chan *Field),
 	}
+	if b.journal, err = e.openState(ctx, imageState(v)); err != nil {
+		return err
+	}
 	var computing sync.WaitGroup
+	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	// Also where put panics.
 	defer func() {
 		cancel()
 		computing.Wait()
+		if b.journal != nil {
+			b.journal.Close(caller)
+		}
 		if report := b.sum.report; report != nil {
 			report.Seconds = time.Since(b.start).Seconds()
 			e.keep(report)
@@ -104,6 +113,8 @@ type banding struct {
 	computed chan *Field
 	sum      reportSum
 
+	journal *journal.Journal // nil if nothing is kept
+
 	// convicted are the devices that lied in a band: they take no part in those below.
 	convicted dist.Convicted
 
@@ -128,23 +139,21 @@ func (b *banding) run(ctx context.Context) error {
 
 // compute computes band k, which begins at row y.
 func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
-	e := b.engine
 	rows := min(b.rows, b.view.Height-y)
 	job := b.view.job(y, y+rows)
-	cost, err := e.sampleCost(ctx, job)
-	if err != nil {
-		return nil, err
-	}
 	memory := &b.planes[k%len(b.planes)]
 	if *memory == nil {
 		*memory = newField(b.view, rows)
 	}
 	band := (*memory).band(job, y)
 	began := time.Since(b.start)
-	report, err := e.run(ctx, job, b.devices, true, sinkFunc(band.put), b.options(y, rows, cost))
+	report, err := b.fill(ctx, band)
 	var iterations int64
 	if err == nil {
 		iterations = band.iterations()
+	}
+	if report == nil {
+		return nil, err
 	}
 	b.convicted = report.convicted
 	b.sum.add(report, began, y, rows*b.view.Width, iterations)
@@ -152,6 +161,34 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 		return nil, err
 	}
 	return band, nil
+}
+
+// fill computes band, but what is kept of it. The report is nil if nothing began.
+func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
+	e, job := b.engine, band.job
+	var sink dist.Sink = sinkFunc(band.put)
+	var todo []kernels.Tile
+	if b.journal != nil {
+		for _, t := range b.journal.Missing(lowered(job.Bounds(), band.Y)) {
+			todo = append(todo, lowered(t, -band.Y))
+		}
+		if len(todo) == 0 || todo[0] != job.Bounds() {
+			if err := b.journal.ReadRows(ctx, band.Y, band.Rows, band.bytes()); err != nil {
+				return nil, err
+			}
+		}
+		if len(todo) == 0 {
+			return &Report{Job: job.Kernel(), Resumed: 1, convicted: b.convicted}, nil
+		}
+		sink = &stateSink{Sink: sink, ctx: ctx, journal: b.journal, down: band.Y}
+	}
+	cost, err := e.sampleCost(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	opts := b.options(band.Y, band.Rows, cost)
+	opts.Todo = todo
+	return e.run(ctx, job, b.devices, true, sink, opts)
 }
 
 // options returns those of the job of so many rows from row y on: its part of the tiles

@@ -3,13 +3,11 @@ package gpurun
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/gpurun/gpurun/device"
-	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/internal/npy"
 	"github.com/gpurun/gpurun/internal/output"
 	"github.com/gpurun/gpurun/kernels"
@@ -95,11 +93,16 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 		return err
 	}
 	defer out.Discard()
-	header := npy.Header{Type: a.Type, Rows: a.Rows, Cols: b.Cols}
-	sink := &fileSink{ctx: ctx, file: out, header: header}
-	if err := sink.begin(); err != nil {
-		return fmt.Errorf("gpurun: %w", err)
+	end, err := e.begin(ctx)
+	if err != nil {
+		return err
 	}
+	defer end()
+	to, err := e.openProduct(ctx, out, a, b)
+	if err != nil {
+		return err
+	}
+	defer to.close()
 	p := kernels.MatMul[T]{TransA: a.Fortran, TransB: b.Fortran, M: a.Rows, N: b.Cols, K: a.Cols, Alpha: 1}
 	if p.SourceA, err = source[T](e, a); err != nil {
 		return err
@@ -107,7 +110,7 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 	if p.SourceB, err = source[T](e, b); err != nil {
 		return err
 	}
-	report, err := e.runFiles(ctx, &p, sink)
+	report, err := e.runFiles(ctx, &p, to)
 	if report != nil {
 		defer func() {
 			report.Seconds = time.Since(start).Seconds()
@@ -122,7 +125,10 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 			return fmt.Errorf("gpurun: %w", err)
 		}
 	}
-	if err := out.Commit(); err != nil {
+	if err := to.commit(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return fmt.Errorf("gpurun: %w", err)
 	}
 	return nil
@@ -147,9 +153,9 @@ func createProduct(path string, a, b *npy.File) (*output.File, error) {
 	return out, nil
 }
 
-// runFiles computes p, whose operands are in files, as a job. The report is nil if none
-// began.
-func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*Report, error) {
+// runFiles computes p, whose operands are in files and whose turn it is, as a job. The
+// report is nil if none began.
+func (e *Engine) runFiles(ctx context.Context, p productJob, to *productFile) (*Report, error) {
 	who, err := e.spreadOver(p)
 	if err != nil {
 		return nil, err
@@ -166,64 +172,11 @@ func (e *Engine) runFiles(ctx context.Context, p productJob, sink dist.Sink) (*R
 			}
 		}
 	}
-	end, err := e.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	predictions := who.predict(p)
-	report, err := e.run(ctx, p, who.devices, who.hosts, sink, dist.Options{})
+	report, err := e.run(ctx, p, who.devices, who.hosts, to.sink, to.options)
 	report.setPrediction(predictions)
 	if err == nil {
 		report.setProduct(p, who.alone())
 	}
 	return report, err
 }
-
-// fileSink puts tiles into a file, which is a .npy file of a matrix.
-type fileSink struct {
-	ctx    context.Context
-	file   *output.File
-	header npy.Header
-	offset int64 // of the data
-}
-
-// begin makes the file as long as it is to be, and writes the header.
-func (s *fileSink) begin() error {
-	text := s.header.Append(nil)
-	s.offset = int64(len(text))
-	element := float64(s.header.Type.Size())
-	if size := element * float64(s.header.Rows) * float64(s.header.Cols); size > math.MaxInt64/2 {
-		return fmt.Errorf("%w: a product of %d×%d is larger than a file can be", ErrTooLarge, s.header.Rows, s.header.Cols)
-	}
-	if err := s.file.Reserve(s.offset + int64(s.header.Type.Size())*int64(s.header.Rows)*int64(s.header.Cols)); err != nil {
-		return err
-	}
-	_, err := s.file.WriteAt(text, 0)
-	return err
-}
-
-// Put writes the rows of a tile to their places. A job that is over does not wait for
-// the rest of a large one.
-func (s *fileSink) Put(t kernels.Tile, r *kernels.Result) error {
-	element := s.header.Type.Size()
-	row, stride := t.W*element, int64(s.header.Cols)*int64(element)
-	at := s.offset + int64(t.Y)*stride + int64(t.X)*int64(element)
-	rows := max(1, writeOnce/row)
-	if int64(row) != stride {
-		rows = 1
-	}
-	for y := 0; y < t.H; y += rows {
-		if err := s.ctx.Err(); err != nil {
-			return err
-		}
-		part := r.Planes[0][y*row : min(y+rows, t.H)*row]
-		if _, err := s.file.WriteAt(part, at+int64(y)*stride); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// writeOnce is how many bytes are written before ctx is looked at again.
-const writeOnce = 8 << 20

@@ -49,6 +49,10 @@ type Report struct {
 
 	Devices []DeviceReport `json:"devices"`
 
+	// Resumed is the part of the job's work that was done in runs before, of which
+	// Config.State had kept the results: from 0 to 1. The devices have done the rest.
+	Resumed float64 `json:"resumed,omitempty"`
+
 	Retries    int `json:"retries"`    // tiles computed again after a failure
 	Duplicates int `json:"duplicates"` // leases given out twice near the end
 	Lost       int `json:"lost"`       // leases that went back to the queue unanswered
@@ -66,7 +70,7 @@ type DeviceReport struct {
 
 	Tiles       int     `json:"tiles"`
 	BusySeconds float64 `json:"busy_seconds"`
-	Share       float64 `json:"share"` // of the work: all shares sum to 1
+	Share       float64 `json:"share"` // of the work, but for what was resumed: all shares sum to 1
 	BytesIn     int64   `json:"bytes_in"`
 	BytesOut    int64   `json:"bytes_out"`
 	Rate        float64 `json:"rate"` // iterations, or operations, a busy second
@@ -85,6 +89,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 		Retries:    r.Retries,
 		Duplicates: r.Duplicates,
 		Lost:       r.Lost,
+		Resumed:    r.Before,
 		spans:      r.Spans,
 		convicted:  r.Convicted,
 	}
@@ -149,7 +154,7 @@ func (r *Report) setWork(iterations int64) {
 	r.Iterations = iterations
 	for i := range r.Devices {
 		if d := &r.Devices[i]; d.BusySeconds > 0 {
-			d.Rate = d.Share * float64(iterations) / d.BusySeconds
+			d.Rate = d.Share * (1 - r.Resumed) * float64(iterations) / d.BusySeconds
 		}
 	}
 }
@@ -159,7 +164,7 @@ func (r *Report) setFlops(flops float64) {
 	r.Flops = int64(min(flops, math.MaxInt64/2))
 	for i := range r.Devices {
 		if d := &r.Devices[i]; d.BusySeconds > 0 {
-			d.Rate = d.Share * flops / d.BusySeconds
+			d.Rate = d.Share * (1 - r.Resumed) * flops / d.BusySeconds
 		}
 	}
 }

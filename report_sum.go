@@ -14,6 +14,7 @@ type reportSum struct {
 	ideal  float64       // seconds that the makespans would be if all devices were busy throughout
 	began  time.Duration // of the first band
 	weight float64       // of all bands
+	done   float64       // of what was computed of them now
 	shares []float64     // of the devices in report, times the weights
 }
 
@@ -43,6 +44,9 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 	}
 	weight := float64(iterations) + float64(pixels)
 	s.weight += weight
+	weight *= 1 - r.Resumed
+	s.done += weight
+	sum.Resumed = 1 - s.done/max(s.weight, 1)
 	for _, d := range r.Devices {
 		if d.SetAside != "" && y > 0 { // it names rows of the band
 			d.SetAside = fmt.Sprintf("in the band from row %d on: %s", y, d.SetAside)
@@ -50,7 +54,7 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 		s.addDevice(d, weight)
 	}
 	for i := range sum.Devices {
-		sum.Devices[i].Share = s.shares[i] / s.weight
+		sum.Devices[i].Share = s.shares[i] / max(s.done, 1e-300)
 	}
 	sum.setWork(sum.Iterations + iterations)
 }

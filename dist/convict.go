@@ -1,9 +1,12 @@
 package dist
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"slices"
+
+	"github.com/gpurun/gpurun/kernels"
 )
 
 // Convicted says of devices that were found to be wrong by Options.Verify why they
@@ -40,8 +43,9 @@ func (q *queue) take(d Device) *deviceUse {
 // convict sets d aside, which was found to be wrong as cause says. Nothing that it has
 // computed counts any more, unless the job has just ended; no job that is told of it
 // takes it again. A device whose host went and came back is here once for each of its
-// sessions, and what it did in any of them counts no more. q.mu is held.
-func (q *queue) convict(d *deviceUse, cause *DeviceError) {
+// sessions, and what it did in any of them counts no more: that is returned, for takeBack.
+// q.mu is held.
+func (q *queue) convict(d *deviceUse, cause *DeviceError) (taken []*piece) {
 	q.convicted[d.key] = cause
 	for _, use := range slices.Clone(q.devices) {
 		if use.key != d.key {
@@ -53,7 +57,7 @@ func (q *queue) convict(d *deviceUse, cause *DeviceError) {
 				q.areaDone -= x.tile.Area()
 				q.costDone -= x.cost
 			}
-			q.counts.retries += q.giveBack(use.answered)
+			taken = append(taken, use.answered...)
 			use.answered = nil
 		}
 		use.wrong = true
@@ -64,6 +68,33 @@ func (q *queue) convict(d *deviceUse, cause *DeviceError) {
 			q.lookForDevices()
 		}
 	}
+	return taken
+}
+
+// takeBack makes pending what was put by a device that is wrong, once the sink has been
+// told. q.mu is held, but not all the time.
+func (q *queue) takeBack(pieces []*piece) {
+	if q.over {
+		return
+	}
+	if sink, ok := q.sink.(Retracter); ok && len(pieces) > 0 {
+		tiles := make([]kernels.Tile, len(pieces))
+		for i, x := range pieces {
+			tiles[i] = x.tile
+		}
+		q.putting.Add(1)
+		q.mu.Unlock()
+		err := sink.Retract(tiles)
+		q.mu.Lock()
+		q.putting.Done()
+		if err != nil {
+			q.end(fmt.Errorf("taking back the results of a device that is wrong: %w", err))
+			return
+		}
+	}
+	q.counts.retries += q.giveBack(pieces)
+	q.lookForDevices()
+	q.dispatch()
 }
 
 // key is what d is known by from one session to the next.

@@ -55,6 +55,14 @@ type Sink interface {
 	Put(t kernels.Tile, r *kernels.Result) error
 }
 
+// Retracter is a Sink that wants to know what does not count any more. Retract is
+// called with tiles, or parts of them, that were put by a device which was then found to be
+// wrong, and before any of them is computed again. An error ends the job.
+type Retracter interface {
+	Sink
+	Retract(tiles []kernels.Tile) error
+}
+
 // DefaultMaxResultBytes is the largest result of a tile, unless
 // Options.MaxResultBytes says otherwise.
 const DefaultMaxResultBytes = 16 << 20
@@ -68,6 +76,14 @@ type Options struct {
 	// Tiles, if positive, cuts the job beforehand into this number of tiles
 	// of equal area, which are handed out whole, costliest first.
 	Tiles int
+
+	// Todo, if not nil, is what there is to compute of the job, in tiles that do not
+	// overlap: the sink has the rest from a run before.
+	Todo []kernels.Tile
+
+	// Longest, if positive, is how long a tile is predicted to take at most, where a
+	// device would read less with larger ones. Others take a second.
+	Longest time.Duration
 
 	// MaxResultBytes bounds the size of a tile's result; 0 or less means
 	// DefaultMaxResultBytes. It does not bind Tiles: a device computes a tile

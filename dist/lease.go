@@ -330,8 +330,7 @@ func (l *lease) area() int {
 func (q *queue) settle(l *lease) {
 	q.counts.last = time.Now()
 	if d := l.puller.device; d.wrong {
-		q.counts.retries += q.giveBack(l.pieces)
-		q.dispatch()
+		q.takeBack(l.pieces)
 		return
 	} else if q.verify != nil {
 		d.answered = append(d.answered, l.pieces...)
@@ -340,7 +339,7 @@ func (q *queue) settle(l *lease) {
 	for _, x := range l.pieces {
 		q.costDone += x.cost
 	}
-	if q.areaDone == q.job.Bounds().Area() {
+	if q.areaDone == q.area {
 		q.end(nil)
 	}
 }
@@ -375,7 +374,7 @@ func (l *lease) wrong(err error) error {
 		l.cancel()
 		q.counts.retries += q.giveBack(l.pieces)
 	}
-	q.convict(d, computing(d.id, l.tile, err))
+	q.takeBack(q.convict(d, computing(d.id, l.tile, err)))
 	q.dispatch()
 	return nil
 }

@@ -24,9 +24,12 @@ type queue struct {
 	sink       Sink
 	cost       tiler.Cost
 	total      float64 // the cost of the whole job
+	before     float64 // the part of it that the sink has from a run before
+	area       int     // elements to compute
 	maxArea    int     // of a tile
-	fixed      bool    // tiles were cut beforehand and stay as they are
-	fixedBytes int     // of such a tile's result
+	longest    time.Duration
+	fixed      bool // tiles were cut beforehand and stay as they are
+	fixedBytes int  // of such a tile's result
 
 	// ctx is the parent of the leases' contexts. It is done when the job has
 	// ended, and not before: a lease whose context is done is always over.
@@ -35,7 +38,7 @@ type queue struct {
 	ended  chan struct{} // closed when the job has ended
 
 	verify func(context.Context, kernels.Tile, *kernels.Result) error // or nil
-	before Convicted                                                  // when the job began
+	known  Convicted                                                  // when the job began
 
 	// putting counts the answers that are being put into the sink. It only
 	// grows while the job has not ended.
@@ -62,7 +65,7 @@ type queue struct {
 	costDone float64     // their cost
 	counts   counts
 
-	convicted Convicted // before, and in this job
+	convicted Convicted // before this job, and in it
 }
 
 // deviceUse is what the queue knows of a device that the job uses.
@@ -129,11 +132,11 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
 		ended:  make(chan struct{}),
 		verify: opts.Verify,
-		before: opts.Convicted, convicted: Convicted{},
+		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
 		progress: progress{report: opts.Progress},
 		joinable: opts.Join != nil,
 	}
-	maps.Copy(q.convicted, q.before)
+	maps.Copy(q.convicted, q.known)
 	if q.joinable {
 		q.wait = opts.Wait
 	}
@@ -149,12 +152,29 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		maxBytes = DefaultMaxResultBytes
 	}
 	q.maxArea = max(1, maxBytes/max(1, kernels.ResultBytes(job, kernels.Tile{W: 1, H: 1})))
-	tiles := tiler.Split(bounds, max(1, opts.Tiles))
-	q.fixedBytes = kernels.ResultBytes(job, bounds) / max(1, len(tiles))
+	q.giveAll(tiler.Split(bounds, max(1, opts.Tiles)), opts.Todo)
+	if q.area == 0 {
+		q.end(nil)
+	}
+	return q
+}
+
+// giveAll makes tiles the ones that are given out, or what they have of todo unless that
+// is nil.
+func (q *queue) giveAll(tiles, todo []kernels.Tile) {
+	q.fixedBytes = kernels.ResultBytes(q.job, q.job.Bounds()) / max(1, len(tiles))
+	if todo != nil {
+		tiles = tiler.Common(tiles, todo)
+	}
 	pieces := make([]piece, len(tiles))
 	for i, t := range tiles {
 		pieces[i] = piece{tile: t, cost: q.cost.Cost(t)}
 		q.given = append(q.given, &pieces[i])
+		q.area += t.Area()
+	}
+	if todo != nil {
+		q.before = max(q.total-costOf(q.given), 0)
+		q.costDone = q.before
 	}
 	slices.SortFunc(q.given, func(a, b *piece) int {
 		switch {
@@ -165,10 +185,6 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		}
 		return 0
 	})
-	if bounds.Empty() {
-		q.end(nil)
-	}
-	return q
 }
 
 // add takes a device into the job. It counts as in use, and can still save a
@@ -381,7 +397,7 @@ func (q *queue) awaitDevice() {
 }
 
 func (q *queue) noDevice() error {
-	e := &JobError{Reason: ErrNoDevice, Causes: q.before.causes(), joinable: q.joinable, waited: q.wait}
+	e := &JobError{Reason: ErrNoDevice, Causes: q.known.causes(), joinable: q.joinable, waited: q.wait}
 	for _, d := range q.devices {
 		e.Causes = append(e.Causes, d.aside)
 	}

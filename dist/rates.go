@@ -143,11 +143,7 @@ const (
 func (q *queue) wantOfProduct(p *puller, pool, rates float64) float64 {
 	r := p.rate.perSecond()
 	if r == 0 {
-		want := pool * readingProbe / float64(q.slotsInUse())
-		if job, ok := q.job.(interface{ Flops() float64 }); ok {
-			want = min(want, q.total*probeFlops/max(job.Flops(), 1))
-		}
-		return want
+		return min(pool*readingProbe/float64(q.slotsInUse()), q.firstOfProduct())
 	}
 	return r * max(min(pool/(productFactor*rates), ceiling.Seconds()), p.grain().Seconds())
 }
@@ -166,15 +162,26 @@ const (
 // its tiles are. Its costs are known, so that it takes, in one tile if there is room,
 // what it does until all are done if they keep to their rates.
 func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float64 {
+	longest := math.Inf(1) // as cost
+	if r := p.rate.perSecond(); q.longest > 0 && r > 0 {
+		longest = r * q.longest.Seconds()
+	}
 	if q.slotsInUse() == 1 && !q.joinable {
-		return math.Inf(1)
+		if q.longest > 0 && math.IsInf(longest, 1) {
+			return q.firstOfProduct()
+		}
+		return longest
 	}
 	g := p.device.grid
 	largest := min(float64(g.MaxW)*float64(g.MaxH), float64(q.fairShare()))
 	least := readingGrain * largest * q.total / float64(q.job.Bounds().Area())
 	r := p.rate.perSecond()
 	if r == 0 {
-		return max(least, pool*readingProbe/float64(q.slotsInUse()))
+		want := max(least, pool*readingProbe/float64(q.slotsInUse()))
+		if q.longest > 0 {
+			want = min(want, q.firstOfProduct())
+		}
+		return want
 	}
 	for _, l := range q.live {
 		part := 1.
@@ -183,7 +190,15 @@ func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float6
 		}
 		pool += part * l.cost
 	}
-	return max(least, r*pool/rates, r*p.grain().Seconds())
+	return min(max(least, r*pool/rates, r*p.grain().Seconds()), longest)
+}
+
+// firstOfProduct returns the cost of a first tile, by which a rate can be told.
+func (q *queue) firstOfProduct() float64 {
+	if job, ok := q.job.(interface{ Flops() float64 }); ok {
+		return q.total * probeFlops / max(job.Flops(), 1)
+	}
+	return math.Inf(1)
 }
 
 // fairShare returns the elements of the job for each device in use, whatever their rates:

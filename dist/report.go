@@ -23,6 +23,10 @@ type Report struct {
 	// leases that ended in no answer.
 	Retries, Duplicates, Lost int
 
+	// Before is the part of the job's cost that was done in runs before, from 0 to 1:
+	// what is not in Options.Todo.
+	Before float64
+
 	// Devices are in the order in which they were given, without those that
 	// Options.Convicted leaves out.
 	Devices []DeviceReport
@@ -46,8 +50,8 @@ type DeviceReport struct {
 	Busy time.Duration
 
 	// Cost is the cost of the results used, in the job's unit; Share is its
-	// part of the cost of the whole job, from 0 to 1; Rate is Cost a second of
-	// Busy, 0 where Busy is.
+	// part of the cost of what there was to compute, from 0 to 1; Rate is Cost a second
+	// of Busy, 0 where Busy is.
 	Cost, Share, Rate float64
 
 	// BytesIn and BytesOut were copied to and from the device's memory.
@@ -134,6 +138,9 @@ func (q *queue) report() *Report {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost, Convicted: maps.Clone(q.convicted)}
+	if q.total > 0 {
+		r.Before = q.before / q.total
+	}
 	if !q.counts.last.IsZero() {
 		r.Makespan = q.counts.last.Sub(q.counts.began)
 	}
@@ -143,8 +150,8 @@ func (q *queue) report() *Report {
 			ID: d.id, Slots: d.slots, Tiles: d.work.tiles, Busy: d.work.busy(),
 			Cost: d.work.cost, BytesIn: d.work.bytesIn, BytesOut: d.work.bytesOut,
 		}
-		if q.total > 0 {
-			e.Share = e.Cost / q.total
+		if todo := q.total - q.before; todo > 0 {
+			e.Share = e.Cost / todo
 		}
 		if e.Busy > 0 {
 			e.Rate = e.Cost / e.Busy.Seconds()

@@ -21,6 +21,13 @@ func (t Tile) Contains(u Tile) bool {
 		u.X-t.X <= t.W-u.W && u.Y-t.Y <= t.H-u.H
 }
 
+// Intersect returns the elements that are in t and in u: no tile in particular if there
+// are none, but an empty one.
+func (t Tile) Intersect(u Tile) Tile {
+	x, y := max(t.X, u.X), max(t.Y, u.Y)
+	return Tile{X: x, Y: y, W: min(t.X+t.W, u.X+u.W) - x, H: min(t.Y+t.H, u.Y+u.H) - y}
+}
+
 // SplitX returns the first w columns of t and the rest.
 func (t Tile) SplitX(w int) (left, right Tile) {
 	return Tile{t.X, t.Y, w, t.H}, Tile{t.X + w, t.Y, t.W - w, t.H}

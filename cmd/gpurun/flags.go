@@ -20,6 +20,7 @@ type jobFlags struct {
 	memory byteCount
 	tiles  tileCount
 	verify share
+	state  string
 	trace  string
 	json   bool
 	quiet  bool
@@ -41,6 +42,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.tiles, "tile", "auto, or the number of equal tiles to cut the job into")
 	flags.Var(&f.verify, "verify", "compute this part of every result again, compare the bits, and set aside a device that is wrong; 5% where only --verify is said")
 	flags.Lookup("verify").NoOptDefVal = "5%"
+	flags.StringVar(&f.state, "state", "", "keep what is done in this folder; the same command again goes on from there, see 'gpurun status'")
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
@@ -49,7 +51,32 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify)}
+	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state}
+}
+
+// noteState says what is kept in the folder of --state, if anything is, with what that
+// means.
+func (f *jobFlags) noteState(cmd *cobra.Command, format string) {
+	if f.state == "" || f.quiet {
+		return
+	}
+	if s, err := gpurun.ReadState(f.state); err == nil && !s.Finished && s.Done > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: "+format+"\n", 100*s.Done, f.state)
+	}
+}
+
+// What noteState says when a job begins and when it has failed.
+const (
+	goesOn  = "%.1f %% is done in %s: going on from there"
+	keptFor = "%.1f %% is kept in %s: the same command goes on from there"
+)
+
+// resumed says what part of the result came from the folder of --state, if any did.
+func (f *jobFlags) resumed(report *gpurun.Report) string {
+	if report.Resumed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %.0f %% of it from %s", 100*report.Resumed, f.state)
 }
 
 func (f *hostFlags) add(cmd *cobra.Command) {

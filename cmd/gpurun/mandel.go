@@ -140,10 +140,17 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
 
+	f.noteState(cmd, goesOn)
 	err = writeImage(ctx, eng, view, format, palette, out)
 	bar.finish()
 	if err != nil {
+		f.noteState(cmd, keptFor)
 		return err
+	}
+	if f.state != "" {
+		if err := gpurun.FinishState(f.state); err != nil {
+			return err
+		}
 	}
 	report := eng.Report()
 	if err := f.writeTrace(trace, report); err != nil {
@@ -170,8 +177,8 @@ func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engin
 func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Report, name string) error {
 	if !f.quiet {
 		noteSetAside(cmd, report)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s\n",
-			name, v.Width, v.Height, v.Resolve(), v.MaxIter, report.Seconds, shares(report))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s%s\n",
+			name, v.Width, v.Height, v.Resolve(), v.MaxIter, report.Seconds, shares(report), f.resumed(report))
 	}
 	if !f.json {
 		return nil

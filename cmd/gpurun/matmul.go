@@ -106,8 +106,12 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	}
 	what := f.output
 	if len(files) > 0 {
+		f.noteState(cmd, goesOn)
 		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
 		bar.finish()
+		if err != nil {
+			f.noteState(cmd, keptFor)
+		}
 	} else {
 		what = fmt.Sprintf("%d×%d by %d×%d, %s", f.size.m, f.size.k, f.size.k, f.size.n, f.dtype)
 		err = f.multiplyRandom(cmd.Context(), eng)
@@ -133,6 +137,8 @@ func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 		return usagef("--shared-fs is about two files: name them")
 	case f.shared && len(f.hosts) == 0 && f.listen == "":
 		return usagef("--shared-fs is about hosts: name --hosts, or an address to --listen at")
+	case f.state != "" && len(files) == 0:
+		return usagef("--state is about two files: name them")
 	case len(files) > 0 && f.output == "":
 		return usagef("no output: name the product's file with -o C.npy")
 	case len(files) > 0 && !strings.EqualFold(filepath.Ext(f.output), ".npy"):
@@ -164,8 +170,8 @@ func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine) er
 func (f *matmulFlags) tell(cmd *cobra.Command, what string, report *gpurun.Report) error {
 	if !f.quiet {
 		noteSetAside(cmd, report)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s by %s: %.3g GFLOP/s\n",
-			what, report.Seconds, shares(report), float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s by %s%s: %.3g GFLOP/s\n",
+			what, report.Seconds, shares(report), f.resumed(report), (1-report.Resumed)*float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
 	}
 	if !f.json {
 		return nil

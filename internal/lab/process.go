@@ -81,6 +81,16 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// WaitAtMost waits until p has ended, but no longer than d, and reports whether it has.
+func (p *Process) WaitAtMost(d time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
 // WaitFor waits until p has written text.
 func (p *Process) WaitFor(text string) {
 	p.t.Helper()
@@ -91,8 +101,8 @@ func (p *Process) WaitFor(text string) {
 // work is under way without knowing how fast the machine is.
 func (p *Process) WaitBusy(d time.Duration) {
 	p.t.Helper()
-	start := p.used()
-	p.until("computes", func() bool { return p.used() >= start+d })
+	start := p.Used()
+	p.until("computes", func() bool { return p.Used() >= start+d })
 }
 
 func (p *Process) until(what string, holds func() bool) {
@@ -112,8 +122,8 @@ func (p *Process) until(what string, holds func() bool) {
 	}
 }
 
-// used returns the processors' time that p has used, or 0 where that is unknown.
-func (p *Process) used() time.Duration {
+// Used returns the processors' time that p has used, or 0 where that is unknown.
+func (p *Process) Used() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0 // it has ended, which the caller sees

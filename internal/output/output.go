@@ -3,9 +3,11 @@ package output
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,15 +16,17 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// File is a file that appears whole or not at all: it is written under a temporary
-// name beside its own, which Commit gives it. What is written with WriteAt may be so
+// File is a file that appears whole or not at all: it is written without a name where the
+// system has such files, or else under a temporary one beside its own, which Commit gives it. What is written with WriteAt may be so
 // by several goroutines at once; nothing else is safe for concurrent use.
 type File struct {
-	path string // where it goes; empty for stdout
-	temp string // where it is now; empty where it is written in place
-	file *os.File
-	buf  *bufio.Writer
-	done bool
+	path   string // where it goes; empty for stdout
+	temp   string // its temporary name; empty where it is written in place
+	named  bool   // it has that name
+	source string // the name that it has already; empty but for Adopt
+	file   *os.File
+	buf    *bufio.Writer
+	done   bool
 }
 
 // unfinished holds the temporary names of the outputs that are being written.
@@ -71,18 +75,39 @@ func Create(path string) (*File, error) {
 		mode = info.Mode().Perm()
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp-"+rand.Text()[:8])
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	o, err := createTemporary(path, temp)
 	if err == nil && mode != 0 {
-		if err = f.Chmod(mode); err != nil {
-			f.Close()
-			os.Remove(temp)
+		if err = o.file.Chmod(mode); err != nil {
+			o.Discard()
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open output %s: %w", path, Cause(err))
 	}
-	unfinished.Store(temp, nil)
-	return newFile(path, temp, f), nil
+	return o, nil
+}
+
+// unnamed is createUnnamed, unless a test wants names.
+var unnamed = createUnnamed
+
+// createTemporary makes the file that will be path, and is or can be called temp.
+func createTemporary(path, temp string) (*File, error) {
+	if f, err := unnamed(temp); err == nil {
+		return newFile(path, temp, f), nil
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	o := newFile(path, temp, f)
+	o.setNamed()
+	return o, nil
+}
+
+// setNamed notes that the file has its temporary name.
+func (o *File) setNamed() {
+	o.named = true
+	unfinished.Store(o.temp, nil)
 }
 
 func newFile(path, temp string, f *os.File) *File {
@@ -103,14 +128,34 @@ func (o *File) Reserve(size int64) error {
 	if o.InPlace() {
 		return fmt.Errorf("write %s: it is no regular file, and has to be written in any order: name one", o.Name())
 	}
-	err := o.file.Truncate(size)
-	if err == nil && size > 0 {
-		err = allocate(o.file, size)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s, of %s: %w", o.Name(), humanize.IBytes(uint64(size)), Cause(err))
+	if err := Reserve(o.file, size); err != nil {
+		return fmt.Errorf("write %s, of %s: %w", o.Name(), humanize.IBytes(uint64(size)), err)
 	}
 	return nil
+}
+
+// Reserve makes f so many bytes long, and finds out at once if there is no room for them,
+// where the system can tell.
+func Reserve(f *os.File, size int64) error {
+	err := f.Truncate(size)
+	if err == nil && size > 0 {
+		err = allocate(f, size)
+	}
+	return Cause(err)
+}
+
+// CreateReserved makes a file of so many bytes, which are 0, in place of what was there
+// before. It leaves none where there is no room for it.
+func CreateReserved(path string, size int64) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err == nil {
+		if err = Reserve(f, size); err == nil {
+			return f, nil
+		}
+		f.Close()
+		os.Remove(path)
+	}
+	return nil, fmt.Errorf("write %s, of %s: %w", path, humanize.IBytes(uint64(size)), Cause(err))
 }
 
 // WriteAt writes to a file that was reserved, if only without a length: what is written
@@ -121,6 +166,62 @@ func (o *File) WriteAt(p []byte, at int64) (int, error) {
 		err = fmt.Errorf("write %s: %w", o.Name(), Cause(err))
 	}
 	return n, err
+}
+
+// Adopt makes the file that which is at path, instead of what was written. Where the file
+// system can do that nothing is copied, and from Commit on the two names are those of one
+// file, until one of them is removed. It returns ctx's error if ctx is done before.
+func (o *File) Adopt(ctx context.Context, path string) error {
+	if o.InPlace() {
+		return fmt.Errorf("write %s: it is no regular file: name one", o.Name())
+	}
+	from, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", o.Name(), err)
+	}
+	if err := o.become(from); err == nil {
+		return nil
+	}
+	defer from.Close()
+	err = copyAll(ctx, o.file, from)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("write %s: %w", o.Name(), Cause(err))
+	}
+	return err
+}
+
+// become makes the file from, if that can have two names.
+func (o *File) become(from *os.File) error {
+	info, err := o.file.Stat()
+	if err != nil {
+		return err
+	}
+	trial := o.temp + "-link"
+	if err := os.Link(from.Name(), trial); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Remove(trial), from.Chmod(info.Mode().Perm())); err != nil {
+		return err
+	}
+	o.file.Close()
+	o.removeTemporary()
+	o.file, o.source = from, from.Name()
+	return nil
+}
+
+// copyAll copies what from has to the beginning of to, until ctx is done.
+func copyAll(ctx context.Context, to, from *os.File) error {
+	const often = 64 << 20
+	for {
+		switch _, err := io.CopyN(to, from, often); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // Replaces reports whether the file will take the place of other.
@@ -135,21 +236,47 @@ func (o *File) Replaces(other fs.FileInfo) bool {
 // Commit finishes the file and gives it its name.
 func (o *File) Commit() error {
 	err := o.buf.Flush()
+	if err == nil && o.temp != "" {
+		err = o.file.Sync()
+	}
+	// The temporary name is there for a moment only: who is killed then leaves it behind.
+	if err == nil && o.temp != "" && !o.named {
+		err = o.giveTemporary()
+	}
 	if o.path != "" {
-		if o.temp != "" && err == nil {
-			err = o.file.Sync()
-		}
 		err = errors.Join(err, o.file.Close())
 	}
-	if o.temp != "" && err == nil {
+	if err == nil && o.temp != "" {
 		err = os.Rename(o.temp, o.path)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", o.Name(), Cause(err))
 	}
+	o.removeTemporary() // which is there still if path was a name of the same file
 	o.done = true
-	unfinished.Delete(o.temp)
 	return nil
+}
+
+// giveTemporary gives the file its temporary name.
+func (o *File) giveTemporary() (err error) {
+	if o.source != "" {
+		err = os.Link(o.source, o.temp)
+	} else {
+		err = nameIt(o.file, o.temp)
+	}
+	if err == nil {
+		o.setNamed()
+	}
+	return err
+}
+
+// removeTemporary takes the temporary name away, if it is there.
+func (o *File) removeTemporary() {
+	if o.named {
+		os.Remove(o.temp)
+		unfinished.Delete(o.temp)
+		o.named = false
+	}
 }
 
 // Discard removes what was written, unless it was committed. It does nothing on
@@ -161,10 +288,7 @@ func (o *File) Discard() {
 	if o.path != "" {
 		o.file.Close()
 	}
-	if o.temp != "" {
-		os.Remove(o.temp)
-		unfinished.Delete(o.temp)
-	}
+	o.removeTemporary()
 	o.done = true
 }
 

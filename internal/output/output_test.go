@@ -1,12 +1,21 @@
 package output
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
 )
+
+// TestMain runs the tests with files that have no name until they are committed, and then
+// with such that have.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	unnamed = func(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+	os.Exit(max(code, m.Run()))
+}
 
 // TestWhole checks that an output appears on commit and not before, and
 // replaces what was there only then.
@@ -138,5 +147,113 @@ func TestReserved(t *testing.T) {
 	defer o.Discard()
 	if err := o.Reserve(0); err == nil || !o.InPlace() {
 		t.Error("a device was reserved")
+	}
+}
+
+// TestAdopt makes an output of a file that is there, which stays, whether it replaces
+// another or itself.
+func TestAdopt(t *testing.T) {
+	for _, before := range []string{"", "old", "itself"} {
+		dir := t.TempDir()
+		path, from := filepath.Join(dir, "out"), filepath.Join(t.TempDir(), "from")
+		if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		switch before {
+		case "old":
+			err = os.WriteFile(path, []byte("old"), 0o640)
+		case "itself":
+			err = os.Link(from, path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Adopt(t.Context(), from); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{path, from} {
+			if got, _ := os.ReadFile(p); string(got) != "new" {
+				t.Errorf("%s before: %s holds %q", before, p, got)
+			}
+		}
+		if info, err := os.Stat(path); before == "old" && (err != nil || info.Mode().Perm() != 0o640) {
+			t.Errorf("the mode became %v (%v)", info.Mode(), err)
+		}
+		onlyFile(t, path)
+	}
+}
+
+// TestAdoptCopies does so where there are two file systems.
+func TestAdoptCopies(t *testing.T) {
+	other, err := os.MkdirTemp("/dev/shm", "gpurun-test-")
+	if err != nil {
+		t.Skip("no other file system is known: ", err)
+	}
+	defer os.RemoveAll(other)
+	from, path := filepath.Join(other, "from"), filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Adopt(t.Context(), from); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(path); string(got) != "new" {
+		t.Errorf("the file holds %q", got)
+	}
+	onlyFile(t, path)
+}
+
+// TestPlane writes rectangles of a matrix and reads them again, against indices.
+func TestPlane(t *testing.T) {
+	const width, height, element, head = 7, 5, 2, 3
+	f, err := CreateReserved(filepath.Join(t.TempDir(), "plane"), head+width*height*element)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := Plane{At: head, Width: width, Element: element}
+	for _, r := range [][4]int{{0, 0, 7, 5}, {2, 1, 3, 4}, {6, 4, 1, 1}, {0, 3, 7, 2}, {1, 1, 0, 0}} {
+		x, y, w, h := r[0], r[1], r[2], r[3]
+		packed := make([]byte, w*h*element)
+		for i := range packed {
+			packed[i] = byte(1 + x + 10*y + i)
+		}
+		if err := p.Write(t.Context(), f, x, y, w, h, packed); err != nil {
+			t.Fatal(err)
+		}
+		all, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range packed {
+			row, column, b := i/(w*element), i/element%w, i%element
+			if got := all[head+((y+row)*width+x+column)*element+b]; got != packed[i] {
+				t.Fatalf("rectangle %v: byte %d is %d where %d was written", r, i, got, packed[i])
+			}
+		}
+		read := make([]byte, len(packed))
+		if err := p.Read(t.Context(), f, x, y, w, h, read); err != nil || string(read) != string(packed) {
+			t.Fatalf("rectangle %v: %v was read where %v was written (%v)", r, read, packed, err)
+		}
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Write(done, f, 0, 0, 1, 1, make([]byte, element)); !errors.Is(err, context.Canceled) {
+		t.Errorf("writing when there is no time any more: %v", err)
 	}
 }
