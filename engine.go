@@ -104,6 +104,10 @@ type Config struct {
 	// for it does when it is safe elsewhere; that of MatMulFiles is finished by itself.
 	State string
 
+	// Trace keeps when each tile was computed where, for Report.WriteTrace: some hundred
+	// bytes for each tile.
+	Trace bool
+
 	// Progress, if not nil, is called with the done part of the job, from 0 to
 	// 1, never by two goroutines at once. It must not start another job, nor
 	// close the engine: both wait for the job that calls it. Matrix products that
@@ -349,6 +353,7 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 	if opts.Progress == nil {
 		opts.Progress = e.config.Progress
 	}
+	opts.Spans = e.config.Trace
 	infos := make([]Device, len(devices))
 	for i, d := range devices {
 		infos[i] = d.Info()

@@ -10,6 +10,7 @@ import (
 	"image/draw"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,7 +105,7 @@ func sameRGB(t *testing.T, img *image.RGBA, band *gpurun.Field, p *gpurun.Palett
 // TestBandsReport checks that report, trace and progress are of the whole image.
 func TestBandsReport(t *testing.T) {
 	var seen []float64
-	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}, Memory: bandsMemory, Tiles: 40, Progress: func(done float64) { seen = append(seen, done) }})
+	eng := open(t, &gpurun.Config{Devices: []string{"cpu"}, Memory: bandsMemory, Tiles: 40, Trace: true, Progress: func(done float64) { seen = append(seen, done) }})
 	v := gpurun.View{Center: -0.5, Span: 3, Width: 300, Height: 200}
 	bands := 0
 	err := eng.MandelbrotBands(t.Context(), v, func(*gpurun.Field) error { bands++; return nil })
@@ -144,11 +145,11 @@ func checkSpans(t *testing.T, r *gpurun.Report, v gpurun.View) {
 		t.Fatal(err)
 	}
 	for _, e := range trace.TraceEvents {
-		if e.Ph != "X" {
+		if e.Ph != "X" || strings.HasPrefix(e.Name, "tile ") {
 			continue
 		}
 		var w, h, x, y int
-		if _, err := fmt.Sscanf(e.Name, "tile %d×%d+%d+%d", &w, &h, &x, &y); err != nil {
+		if _, err := fmt.Sscanf(e.Name, "lease %d×%d+%d+%d", &w, &h, &x, &y); err != nil {
 			t.Fatal(e.Name, err)
 		}
 		for j := y; j < y+h; j++ {

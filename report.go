@@ -1,9 +1,6 @@
 package gpurun
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -58,6 +55,7 @@ type Report struct {
 	Lost       int `json:"lost"`       // leases that went back to the queue unanswered
 
 	spans     []dist.Span
+	asides    []aside
 	convicted dist.Convicted
 }
 
@@ -91,6 +89,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 		Lost:       r.Lost,
 		Resumed:    r.Before,
 		spans:      r.Spans,
+		asides:     asidesOf(r.Devices),
 		convicted:  r.Convicted,
 	}
 	if r.Ideal > 0 {
@@ -216,44 +215,6 @@ func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], t
 		dr.Rate = p.Flops() / max(took.Seconds(), 1e-9)
 	}
 	out.Devices = []DeviceReport{dr}
-	out.spans = []dist.Span{{Device: info.ID, Tile: kernels.Tile{W: p.N, H: p.M}, End: took, Outcome: outcome}}
+	out.spans = []dist.Span{{Device: info.ID, Tile: kernels.Tile{W: p.N, H: p.M}, End: took, Ended: took, Outcome: outcome}}
 	return out
-}
-
-// traceEvent is an event of the Chrome trace format: "Trace Event Format",
-// the Chromium project. Times are in microseconds.
-type traceEvent struct {
-	Name  string         `json:"name"`
-	Phase string         `json:"ph"`
-	Time  float64        `json:"ts"`
-	Dur   float64        `json:"dur,omitempty"`
-	PID   int            `json:"pid"`
-	TID   int            `json:"tid"`
-	Args  map[string]any `json:"args,omitempty"`
-}
-
-// WriteTrace writes when each tile was computed where, in the Chrome trace
-// format, which Perfetto and chrome://tracing open: one process a device, one
-// thread a slot.
-func (r *Report) WriteTrace(w io.Writer) error {
-	events := []traceEvent{}
-	pids := map[string]int{}
-	for i, d := range r.Devices {
-		id := d.ID
-		if d.Host != "" {
-			id = d.Host + "/" + d.ID
-		}
-		pids[id] = i + 1
-		events = append(events, traceEvent{Name: "process_name", Phase: "M", PID: i + 1,
-			Args: map[string]any{"name": id + " " + d.Name}})
-	}
-	for _, s := range r.spans {
-		events = append(events, traceEvent{
-			Name: fmt.Sprintf("tile %v", s.Tile), Phase: "X",
-			Time: float64(s.Start.Nanoseconds()) / 1e3, Dur: float64((s.End - s.Start).Nanoseconds()) / 1e3,
-			PID: pids[s.Device], TID: s.Slot + 1,
-			Args: map[string]any{"elements": s.Tile.Area(), "outcome": fmt.Sprint(s.Outcome)},
-		})
-	}
-	return json.NewEncoder(w).Encode(map[string]any{"traceEvents": events, "displayTimeUnit": "ms"})
 }

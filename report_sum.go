@@ -42,15 +42,18 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 	for _, span := range r.spans {
 		sum.spans = append(sum.spans, shifted(span, began-s.began, y))
 	}
+	for _, a := range r.asides {
+		a.at += began - s.began
+		a.why = inBand(a.why, y)
+		sum.asides = append(sum.asides, a)
+	}
 	weight := float64(iterations) + float64(pixels)
 	s.weight += weight
 	weight *= 1 - r.Resumed
 	s.done += weight
 	sum.Resumed = 1 - s.done/max(s.weight, 1)
 	for _, d := range r.Devices {
-		if d.SetAside != "" && y > 0 { // it names rows of the band
-			d.SetAside = fmt.Sprintf("in the band from row %d on: %s", y, d.SetAside)
-		}
+		d.SetAside = inBand(d.SetAside, y)
 		s.addDevice(d, weight)
 	}
 	for i := range sum.Devices {
@@ -62,10 +65,20 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 // shifted returns span as one of the whole image, in which its band began later and lies
 // lower by so much.
 func shifted(span dist.Span, later time.Duration, lower int) dist.Span {
-	span.Start += later
-	span.End += later
+	for _, t := range []*time.Duration{&span.Granted, &span.Start, &span.End, &span.Ended} {
+		*t += later
+	}
 	span.Tile.Y += lower
 	return span
+}
+
+// inBand returns why a device was set aside, which may name rows of the band that
+// begins at row y.
+func inBand(why string, y int) string {
+	if why == "" || y == 0 {
+		return why
+	}
+	return fmt.Sprintf("in the band from row %d on: %s", y, why)
 }
 
 // addDevice adds d's part in a band of that weight. A device that was set aside in one

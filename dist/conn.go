@@ -2,7 +2,9 @@ package dist
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
+	"sync/atomic"
 )
 
 // muxConn is a connection as yamux uses it, with fewer calls of the operating
@@ -25,6 +27,10 @@ type muxConn struct {
 
 	next []byte // what has come of the header of the next frame
 	body uint32 // bytes that are still to come of a frame
+
+	// fault is the error of reading that says what was wrong with what came. A stream
+	// of yamux says only that it has ended.
+	fault atomic.Pointer[error]
 }
 
 const (
@@ -68,10 +74,16 @@ func (c *muxConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	defer func() { c.header = c.header[:0] }()
-	if len(c.header)+len(p) > joinedBytes && gathers(c.Conn) {
-		parts := net.Buffers{c.header, p}
-		n, err := parts.WriteTo(c.Conn)
-		return max(0, int(n)-muxHeader), err
+	if len(c.header)+len(p) > joinedBytes {
+		if checked, ok := c.Conn.(*checkedConn); ok {
+			n, err := checked.writeParts(c.header, p)
+			return max(0, n-muxHeader), err
+		}
+		if gathers(c.Conn) {
+			parts := net.Buffers{c.header, p}
+			n, err := parts.WriteTo(c.Conn)
+			return max(0, int(n)-muxHeader), err
+		}
 	}
 	head := min(len(p), joinedBytes-len(c.header))
 	c.joined = append(append(c.joined[:0], c.header...), p[:head]...)
@@ -95,8 +107,18 @@ func gathers(conn net.Conn) bool {
 	return false
 }
 
-// Read reads ahead where little is asked for.
+// Read notes what was wrong with what came, for the session.
 func (c *muxConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrProtocol) {
+		fault := err
+		c.fault.CompareAndSwap(nil, &fault)
+	}
+	return n, err
+}
+
+// read reads ahead where little is asked for.
+func (c *muxConn) read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
 		if len(p) >= len(c.memory) {
 			n, err := c.Conn.Read(p)

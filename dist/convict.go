@@ -64,7 +64,7 @@ func (q *queue) convict(d *deviceUse, cause *DeviceError) (taken []*piece) {
 		if use.inUse() && !q.over {
 			q.setAside(use, cause)
 		} else {
-			use.aside = cause // which is worse than that it leaves, for one
+			use.putAside(cause) // which is worse than that it leaves, for one
 			q.lookForDevices()
 		}
 	}

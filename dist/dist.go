@@ -108,6 +108,9 @@ type Options struct {
 	// left.
 	Wait time.Duration
 
+	// Spans asks for Report.Spans, which take some hundred bytes for every lease.
+	Spans bool
+
 	// Progress, if not nil, is called with the part of the job's cost that is
 	// done, from 0 to 1: never twice at once, never with less than before, at
 	// most every 50 ms, and with 1 when the job is done. It is not called

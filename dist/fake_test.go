@@ -183,6 +183,7 @@ func runFakes(t *testing.T, ctx context.Context, job fakeJob, opts Options, fake
 	for i, d := range fakes {
 		devices[i] = d
 	}
+	opts.Spans = true
 	report, err := Run(ctx, job, devices, sink, opts)
 	sink.check(t, err == nil)
 	checkReport(t, report, err == nil)
@@ -191,13 +192,14 @@ func runFakes(t *testing.T, ctx context.Context, job fakeJob, opts Options, fake
 
 func checkReport(t *testing.T, r *Report, whole bool) {
 	t.Helper()
-	share, lost, done := 0.0, 0, 0
+	share, lost, done, tiles := 0.0, 0, 0, 0
 	for i, d := range r.Devices {
 		if d.Busy > r.Makespan && whole {
 			t.Errorf("device %d was busy for %v of %v", i, d.Busy, r.Makespan)
 		}
 		share += d.Share
 		done += d.Tiles
+		tiles += d.Tiles
 	}
 	for _, s := range r.Spans {
 		switch s.Outcome {
@@ -206,14 +208,14 @@ func checkReport(t *testing.T, r *Report, whole bool) {
 		case OutcomeDone:
 			done--
 		}
-		if s.End < s.Start || s.Start < 0 {
-			t.Errorf("span from %v to %v", s.Start, s.End)
+		if s.Granted < 0 || s.Start < s.Granted || s.End < s.Start || s.Ended < s.End {
+			t.Errorf("a lease from %v to %v was computed from %v to %v", s.Granted, s.Ended, s.Start, s.End)
 		}
 	}
-	if lost != r.Lost || done != 0 {
+	if len(r.Spans) > 0 && (lost != r.Lost || done != 0) {
 		t.Errorf("%d lost in the spans, %d in the report; %d tiles are not in the spans", lost, r.Lost, done)
 	}
-	if whole && len(r.Spans) > 0 && (share < 1-1e-9 || share > 1+1e-9) {
+	if tiles > 0 && whole && (share < 1-1e-9 || share > 1+1e-9) {
 		t.Errorf("the shares add up to %g", share)
 	}
 }

@@ -40,7 +40,7 @@ func runGridded(t *testing.T, job fakeJob, grid tiler.Grid, slots int, rates ...
 	for i, rate := range rates {
 		devices = append(devices, &griddedDevice{fakeDevice{id: string(rune('a' + i)), slots: slots, rate: rate}, grid})
 	}
-	report, err := Run(t.Context(), job, devices, sink, Options{})
+	report, err := Run(t.Context(), job, devices, sink, Options{Spans: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestGridReads(t *testing.T) {
 						})
 					}
 					job := fakeJob{n, n}
-					r, err := Run(t.Context(), job, devices, newCheckSink(job), Options{})
+					r, err := Run(t.Context(), job, devices, newCheckSink(job), Options{Spans: true})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -59,6 +59,7 @@ type hostedLease struct {
 	id     uint64
 	tile   kernels.Tile
 	job    *hostedJob
+	read   time.Duration // when it was, on the session's clock
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -299,7 +300,7 @@ func (c *hosting) lease(m leaseMessage) error {
 	case c.leases[m.Lease] != nil || len(c.leases) >= maxLeases:
 		return protocolError("lease %d, beside %d", m.Lease, len(c.leases))
 	}
-	l := &hostedLease{id: m.Lease, tile: t, job: j}
+	l := &hostedLease{id: m.Lease, tile: t, job: j, read: c.now()}
 	l.ctx, l.cancel = context.WithCancel(j.ctx)
 	c.leases[m.Lease] = l
 	j.leases.Add(1)
@@ -347,7 +348,6 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	failed := func(err error, lost bool) outgoing {
 		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: errorText(err)}}
 	}
-	asked := time.Now()
 	select {
 	case <-j.ready: // as a rule; ctx.Done has a price
 	default:
@@ -371,7 +371,7 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 		return failed(err, true)
 	}
 	defer done()
-	start := time.Now()
+	start := c.now()
 	b := j.buffers.Get().(*buffer)
 	r := b.result(j.job, l.tile)
 	r.Progress = func() {
@@ -391,8 +391,8 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	return outgoing{
 		typ: typeResult, planes: r.Planes, free: func() { j.buffers.Put(b) }, sent: func() { c.unsent.add(-size) },
 		message: resultMessage{
-			Lease: l.id, Busy: int64(time.Since(start)), Waited: int64(start.Sub(asked)),
-			BytesIn: r.BytesIn, BytesOut: r.BytesOut,
+			Lease: l.id, Busy: int64(c.now() - start), Waited: int64(start - l.read),
+			BytesIn: r.BytesIn, BytesOut: r.BytesOut, Read: int64(l.read),
 		},
 	}
 }

@@ -60,6 +60,7 @@ type lease struct {
 	rated          bool      // predicted rests on a measured rate
 	keeps          bool      // its progress matters to a lease that is not rated
 	due            time.Time // see dueAt
+	span           int       // its place in the spans of its device, if they are kept
 }
 
 // grant leases x to p. q.mu is held.
@@ -156,9 +157,33 @@ func (q *queue) overdue() {
 	}
 }
 
-// close makes l no longer live and notes its outcome. busy is the time that
-// the device computed, if known. q.mu is held.
-func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Duration) {
+// computed is when a device computed the tile of a lease, from the first grant on:
+// to within some time, after the tile had waited beside the device. It is zero where
+// nobody knows.
+type computed struct{ from, to, within, waited time.Duration }
+
+// computed returns when r was computed, which has come now. busy is how long it took
+// to come.
+func (l *lease) computed(r *kernels.Result, busy time.Duration, now time.Time) computed {
+	began := l.puller.q.counts.began
+	granted, to := l.start.Sub(began), now.Sub(began)
+	waited := min(r.Waited, to-granted)
+	if !r.Began.IsZero() {
+		from := min(max(granted, r.Began.Sub(began)), to)
+		return computed{from, from + min(r.Busy, to-from), r.BeganWithin, waited}
+	}
+	if r.Busy > 0 {
+		busy = min(r.Busy, busy)
+	}
+	if busy <= 0 {
+		return computed{granted, to, 0, waited}
+	}
+	return computed{max(granted, to-busy), to, 0, waited}
+}
+
+// close makes l no longer live and notes its outcome, and when it was computed. q.mu
+// is held.
+func (q *queue) close(l *lease, outcome Outcome, now time.Time, c computed) {
 	l.live = false
 	// There may be hundreds, and none is looked for by its place in time.
 	last := len(q.live) - 1
@@ -168,16 +193,14 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, busy time.Durati
 	for _, x := range l.pieces {
 		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
 	}
-	start := l.start
-	if busy > 0 && busy < now.Sub(l.start) {
-		start = now.Add(-busy)
-	}
-	l.puller.device.work.spans = append(l.puller.device.work.spans, Span{
-		Device: l.puller.device.id, Slot: l.puller.slot, Tile: l.tile, Outcome: outcome,
-		Start: start.Sub(q.counts.began), End: now.Sub(q.counts.began),
-	})
-	if outcome == OutcomeLost {
+	switch outcome {
+	case OutcomeDone:
+		l.puller.device.work.busy.add(c.from, c.to)
+	case OutcomeLost:
 		q.counts.lost++
+	}
+	if q.spans {
+		q.addSpan(l, outcome, now, c)
 	}
 }
 
@@ -190,7 +213,7 @@ func (q *queue) revoke(l *lease, outcome Outcome) {
 	if elapsed := now.Sub(l.start); l.rated && elapsed > l.predicted {
 		l.puller.rate.add(l.cost, elapsed)
 	}
-	q.close(l, outcome, now, 0)
+	q.close(l, outcome, now, computed{})
 	l.cancel()
 	if n := q.giveBack(l.pieces); outcome == OutcomeLost {
 		q.counts.retries += n
@@ -256,7 +279,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	if r.Busy > 0 {
 		computing, waited = min(r.Busy, busy), r.Waited
 	}
-	q.close(l, OutcomeDone, now, computing)
+	q.close(l, OutcomeDone, now, l.computed(r, busy, now))
 	l.cancel()
 	p.learn(l.cost, busy)
 	p.device.setback = 0
@@ -270,6 +293,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	err := q.put(l, r)
 
 	q.mu.Lock()
+	q.endSpan(l)
 	p.noteOverhead(time.Since(l.start) - computing - waited)
 	p.tile = (p.tile + computing) / 2
 	if err != nil {
@@ -352,7 +376,7 @@ func (l *lease) failed(err error) error {
 	if !l.answer() {
 		return errRefused
 	}
-	q.close(l, OutcomeFailed, time.Now(), 0)
+	q.close(l, OutcomeFailed, time.Now(), computed{})
 	l.cancel()
 	for _, x := range l.pieces {
 		x.failures = append(x.failures, failure{d, computing(d.id, l.tile, err)})
@@ -364,13 +388,15 @@ func (l *lease) failed(err error) error {
 	return nil
 }
 
-// wrong answers l with a result that was found to be wrong, as err says.
-func (l *lease) wrong(err error) error {
+// wrong answers l with r, which took busy to compute and was found to be wrong, as err
+// says.
+func (l *lease) wrong(r *kernels.Result, busy time.Duration, err error) error {
 	q, d := l.puller.q, l.puller.device
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if l.answer() {
-		q.close(l, OutcomeWrong, time.Now(), 0)
+		now := time.Now()
+		q.close(l, OutcomeWrong, now, l.computed(r, busy, now))
 		l.cancel()
 		q.counts.retries += q.giveBack(l.pieces)
 	}

@@ -203,6 +203,7 @@ func (h *badHost) result(m leaseMessage, right bool) {
 	}
 	h.say(stream, mustFrame(typeResult, resultMessage{
 		Lease: m.Lease, Busy: odd[h.next()%len(odd)], Waited: odd[h.next()%len(odd)], BytesIn: odd[h.next()%len(odd)],
+		Read: odd[h.next()%len(odd)],
 	}, bulk...))
 }
 
@@ -231,7 +232,7 @@ func (h *badHost) breakOff(m leaseMessage) {
 	case 7:
 		h.say(h.control, mustFrame([]messageType{typeHello, typeBegin, typeEnd, typeLease, typeCancel, typePanel}[h.next()%6], struct{}{}))
 	case 8:
-		h.say(h.control, mustFrame(typeFailed, map[int]int{1: -1}))
+		h.say(h.control, mustFrame([]messageType{typeFailed, typePing}[h.next()%2], map[int]string{1: "no"}))
 	case 9: // of operands that nobody has
 		h.say(h.control, mustFrame(typeFetch, fetchMessage{Fetch: 1, Operands: 1 << 50, W: 1, H: 1}))
 	}
@@ -264,7 +265,7 @@ func (h *badHost) idle() {
 	case 2:
 		h.say(h.control, mustFrame(typeBegan, beganMessage{Job: unknown}))
 	case 3:
-		h.say(h.control, append([]byte{byte(typePing), 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, "nonsense!"...))
+		h.say(h.control, mustFrame(typePing, pingMessage{Time: odd[h.next()%len(odd)]}))
 	case 4: // of a job that has no operands
 		if len(h.begun) > 0 {
 			h.say(h.control, mustFrame(typeFetch, fetchMessage{Fetch: unknown, Operands: h.begun[0], W: 1, H: 1}))

@@ -184,6 +184,9 @@ func (s *session) writeOne(b *outbox, o outgoing) error {
 		o.turn()
 	}
 	size := planesSize(o.planes)
+	if o.typ == typePing {
+		o.message = pingMessage{Time: int64(s.now())} // not when it began to wait
+	}
 	data, err := appendFrame(b.w.AvailableBuffer(), o.typ, o.message, size)
 	if err != nil {
 		return err

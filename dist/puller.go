@@ -51,7 +51,7 @@ func (c *crew) work(p *puller) {
 		}
 		switch {
 		case errors.Is(unverified, ErrWrong):
-			err = l.wrong(unverified)
+			err = l.wrong(&used.view, busy, unverified)
 		case unverified != nil:
 			err = l.stop(fmt.Errorf("verifying the result of tile %v: %w", l.tile, unverified))
 		case errors.Is(err, errOperand):

@@ -64,6 +64,7 @@ type queue struct {
 	areaDone int         // elements put into the sink
 	costDone float64     // their cost
 	counts   counts
+	spans    bool // are kept
 
 	convicted Convicted // before this job, and in it
 }
@@ -77,8 +78,9 @@ type deviceUse struct {
 	began   bool        // it has pulled, or could have
 	serving bool        // its Runner, or its Begin, has not returned for good
 	aside   *DeviceError
-	left    bool // aside because it left in peace: its leases are still answered
-	setback int  // answers without a result since the last one with
+	asideAt time.Time // when that was set last
+	left    bool      // aside because it left in peace: its leases are still answered
+	setback int       // answers without a result since the last one with
 	work    work
 	lines   operandLines // if it has a grid
 
@@ -96,6 +98,9 @@ type deviceUse struct {
 }
 
 func (d *deviceUse) inUse() bool { return d.aside == nil }
+
+// putAside notes why d is not in use any more.
+func (d *deviceUse) putAside(cause *DeviceError) { d.aside, d.asideAt = cause, time.Now() }
 
 // reads reports whether tiles of the device have a largest size.
 func (d *deviceUse) reads() bool { return d.grid != nil && d.grid.MaxW > 0 }
@@ -135,6 +140,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
 		progress: progress{report: opts.Progress},
 		joinable: opts.Join != nil,
+		spans:    opts.Spans,
 	}
 	maps.Copy(q.convicted, q.known)
 	if q.joinable {
@@ -329,7 +335,7 @@ func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
 	if q.over || !d.inUse() {
 		return
 	}
-	d.aside = cause
+	d.putAside(cause)
 	for _, l := range slices.Clone(q.live) {
 		if l.puller.device == d {
 			q.revoke(l, OutcomeLost)
@@ -344,7 +350,8 @@ func (q *queue) leave(d *deviceUse) {
 	if q.over || !d.inUse() {
 		return
 	}
-	d.aside, d.left = &DeviceError{Device: d.id, Op: "leaving", Err: errDrained}, true
+	d.putAside(&DeviceError{Device: d.id, Op: "leaving", Err: errDrained})
+	d.left = true
 	q.dismiss(d)
 }
 
@@ -437,7 +444,7 @@ func (q *queue) end(err error) {
 	}
 	q.over, q.err = true, err
 	for _, l := range slices.Clone(q.live) {
-		q.close(l, OutcomeStopped, time.Now(), 0)
+		q.close(l, OutcomeStopped, time.Now(), computed{})
 		l.cancel()
 	}
 	for _, r := range q.waiting {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
-	"github.com/gpurun/gpurun/tiler"
 )
 
 // RemoteHost is a host as its coordinator has it: a session with it, and its
@@ -32,6 +30,7 @@ type RemoteHost struct {
 	begins   map[uint64]chan beganMessage
 	leases   map[uint64]wanted
 	fetches  *fetches
+	clock    hostClock
 }
 
 // wanted is a lease that is out.
@@ -39,7 +38,8 @@ type wanted struct {
 	answered chan reply
 	runner   *remoteRunner
 	tile     kernels.Tile
-	progress func() // or nil
+	sent     time.Duration // when it was, on the session's clock here
+	progress func()        // or nil
 }
 
 // reply is what a host says to a lease.
@@ -138,7 +138,7 @@ func (r *RemoteHost) Close() error {
 func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 	switch f.typ {
 	case typePing:
-		return nil
+		return r.ping(f)
 	case typeDrain:
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -191,6 +191,17 @@ func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 	return protocolError("message %d from a host", f.typ)
 }
 
+// ping notes the host's time.
+func (r *RemoteHost) ping(f frame) error {
+	received := r.now()
+	var m pingMessage
+	if err := f.decode(&m); err != nil {
+		return err
+	}
+	r.clock.heard(time.Duration(m.Time), received)
+	return nil
+}
+
 // comeOn says of leases that they have come some way.
 func (r *RemoteHost) comeOn(leases []uint64) {
 	for _, id := range leases {
@@ -206,6 +217,7 @@ func (r *RemoteHost) comeOn(leases []uint64) {
 // receive reads the size bytes of a result. Memory is taken only for a lease
 // that is out, and as much as its result has.
 func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error {
+	received := r.now()
 	r.mu.Lock()
 	w, ok := r.leases[m.Lease]
 	r.mu.Unlock()
@@ -226,6 +238,8 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 	}
 	out.BytesIn, out.BytesOut = m.BytesIn, m.BytesOut
 	out.Busy, out.Waited = max(time.Duration(m.Busy), 1), max(time.Duration(m.Waited), 0)
+	computing := r.clock.place(hostTimes{w.sent, time.Duration(m.Read), out.Waited, out.Busy, received})
+	out.Began, out.BeganWithin = r.began.Add(computing.from), computing.within
 	r.answer(m.Lease, reply{result: b})
 	return nil
 }
@@ -365,46 +379,6 @@ type remoteRunner struct {
 	buffers sync.Pool       // of *buffer
 }
 
-// remoteProduct is the runner of a product.
-type remoteProduct struct {
-	*remoteRunner
-	grid tiler.Grid
-}
-
-// Grid returns the steps of the host's device. The tiles are about square, as the host
-// has to fetch less for them.
-func (r *remoteProduct) Grid() tiler.Grid { return r.grid }
-
-const (
-	// The tiles where a device of a host names none: steps that are multiples of the
-	// panels of all CPU kernels, and as high as what one packs of B serves.
-	usualStepX, usualStepY, usualHigh = 96, 168, 2016
-
-	// mostStep bounds what a host may call its steps, and mostStepArea both: no tile is
-	// smaller than they are.
-	mostStep, mostStepArea = 4096, 1 << 17
-
-	// mostReading is the bytes of the largest tile for a device that reads panels: the
-	// larger it is the less is read, and the more memory it takes of the coordinator.
-	// One that is smaller than a first tile elsewhere is not heeded.
-	mostReading = 64 << 20
-)
-
-// gridOf returns the grid that the host has named, for elements of so many bytes.
-func gridOf(m beganMessage, element int) tiler.Grid {
-	g := tiler.Grid{StepX: usualStepX, StepY: usualStepY, High: usualHigh}
-	if m.StepX >= 1 && m.StepX <= mostStep && m.StepY >= 1 && m.StepY <= mostStep && m.StepX*m.StepY <= mostStepArea {
-		g = tiler.Grid{StepX: m.StepX, StepY: m.StepY}
-	}
-	if m.MaxW >= 1 && m.MaxH >= 1 && (m.MaxW >= probeArea || m.MaxW*min(m.MaxH, probeArea) >= probeArea) {
-		most := mostReading / element
-		square := int(math.Sqrt(float64(most)))
-		g.MaxW = min(m.MaxW, max(square, most/m.MaxH))
-		g.MaxH = min(m.MaxH, most/g.MaxW)
-	}
-	return g
-}
-
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	b, err := r.lend(ctx, t, out.Progress)
 	if err != nil {
@@ -434,7 +408,7 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()
 		h.mu.Unlock()
 		return nil, h.gone()
 	}
-	h.leases[id] = wanted{answered, r, t, progress}
+	h.leases[id] = wanted{answered, r, t, h.now(), progress}
 	h.mu.Unlock()
 	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
 		return nil, h.gone()

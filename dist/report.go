@@ -1,6 +1,7 @@
 package dist
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -35,7 +36,7 @@ type Report struct {
 	// wrong.
 	Convicted Convicted
 
-	// Spans lists every lease, by its start.
+	// Spans lists every lease, by when it was granted, if Options.Spans asks for them.
 	Spans []Span
 }
 
@@ -59,18 +60,28 @@ type DeviceReport struct {
 
 	// SetAside says why the device was given up before the job was done, or
 	// why it could not be closed; it is nil for a device without fault, else it
-	// is a *DeviceError.
-	SetAside error
+	// is a *DeviceError. SetAsideAt is when that was, from the first pull on.
+	SetAside   error
+	SetAsideAt time.Duration
 }
 
-// Span is one lease: what a slot of a device did in a stretch of time, which
-// is given relative to the first pull.
+// Span is one lease. Its times count from the first pull, on the clock of this
+// process.
 type Span struct {
-	Device     string
-	Slot       int
-	Tile       kernels.Tile
-	Start, End time.Duration
-	Outcome    Outcome
+	Device  string
+	Slot    int
+	Tile    kernels.Tile
+	Outcome Outcome
+
+	// Granted is when the lease was, and Ended when its result had been stored or it
+	// ended otherwise.
+	Granted, Ended time.Duration
+
+	// Start and End are when the device began to compute, and ended; both are Granted
+	// where no result came. Before that the tile lay Waited beside a device of a host,
+	// for which Start and End may be off by Within.
+	Start, End     time.Duration
+	Waited, Within time.Duration
 }
 
 // Outcome is how a lease ended.
@@ -92,12 +103,21 @@ type counts struct {
 	retries, duplicates, lost int
 }
 
+// at returns how long after the first grant t is; 0 before that.
+func (c *counts) at(t time.Time) time.Duration {
+	if c.began.IsZero() {
+		return 0
+	}
+	return max(0, t.Sub(c.began))
+}
+
 // work is one device's entries for the report.
 type work struct {
 	tiles             int
 	cost              float64
 	bytesIn, bytesOut int64
-	spans             []Span
+	busy              busyTime
+	spans             []Span // if they are kept
 }
 
 // add enters the answer r to l, as far as it is used.
@@ -110,7 +130,7 @@ func (w *work) add(l *lease, r *kernels.Result) {
 
 // discard makes nothing of what was done count any more.
 func (w *work) discard() {
-	w.tiles, w.cost = 0, 0
+	w.tiles, w.cost, w.busy = 0, 0, busyTime{}
 	for i := range w.spans {
 		if w.spans[i].Outcome == OutcomeDone {
 			w.spans[i].Outcome = OutcomeWrong
@@ -118,22 +138,42 @@ func (w *work) discard() {
 	}
 }
 
-// busy returns the time that at least one span that was done covers.
-func (w *work) busy() time.Duration {
-	var sum, end time.Duration
-	spans := slices.Clone(w.spans)
-	slices.SortFunc(spans, byStart)
-	for _, s := range spans {
-		if s.Outcome == OutcomeDone && s.End > end {
-			sum += s.End - max(s.Start, end)
-			end = s.End
-		}
+// addSpan keeps what is known of l, which ends now. q.mu is held.
+func (q *queue) addSpan(l *lease, outcome Outcome, now time.Time, c computed) {
+	granted := l.start.Sub(q.counts.began)
+	if c == (computed{}) {
+		c.from, c.to = granted, granted
 	}
-	return sum
+	w := &l.puller.device.work
+	l.span = len(w.spans)
+	w.spans = append(w.spans, Span{
+		Device: l.puller.device.id, Slot: l.puller.slot, Tile: l.tile, Outcome: outcome,
+		Granted: granted, Ended: now.Sub(q.counts.began),
+		Start: c.from, End: c.to, Waited: c.waited, Within: c.within,
+	})
 }
 
-func byStart(a, b Span) int { return int(a.Start - b.Start) }
+// endSpan notes that the result of l has been stored now. q.mu is held.
+func (q *queue) endSpan(l *lease) {
+	if q.spans {
+		l.puller.device.work.spans[l.span].Ended = time.Since(q.counts.began)
+	}
+}
 
+// allSpans returns the spans of all devices, by when they were granted.
+func (q *queue) allSpans() []Span {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var all []Span
+	for _, d := range q.devices {
+		all = append(all, d.work.spans...)
+	}
+	slices.SortStableFunc(all, func(a, b Span) int { return cmp.Compare(a.Granted, b.Granted) })
+	return all
+}
+
+// report says how the job went so far. It takes no longer for many leases than for
+// few, and has no spans.
 func (q *queue) report() *Report {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,7 +187,7 @@ func (q *queue) report() *Report {
 	began := 0
 	for _, d := range q.devices {
 		e := DeviceReport{
-			ID: d.id, Slots: d.slots, Tiles: d.work.tiles, Busy: d.work.busy(),
+			ID: d.id, Slots: d.slots, Tiles: d.work.tiles, Busy: d.work.busy.total(),
 			Cost: d.work.cost, BytesIn: d.work.bytesIn, BytesOut: d.work.bytesOut,
 		}
 		if todo := q.total - q.before; todo > 0 {
@@ -157,17 +197,15 @@ func (q *queue) report() *Report {
 			e.Rate = e.Cost / e.Busy.Seconds()
 		}
 		if d.aside != nil && (!d.left || d.wrong) {
-			e.SetAside = d.aside
+			e.SetAside, e.SetAsideAt = d.aside, q.counts.at(d.asideAt)
 		}
 		if d.began {
 			began++
 			r.Ideal += e.Busy
 		}
 		r.Devices = append(r.Devices, e)
-		r.Spans = append(r.Spans, d.work.spans...)
 	}
 	r.Ideal /= time.Duration(max(1, began))
-	slices.SortStableFunc(r.Spans, byStart)
 	return r
 }
 

@@ -68,7 +68,9 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	if q.err == nil {
 		q.progress.finish()
 	}
-	return q.report(), q.err
+	report := q.report()
+	report.Spans = q.allSpans()
+	return report, q.err
 }
 
 // admit takes the devices that come into the job, until it has ended.
@@ -123,7 +125,7 @@ func (q *queue) serve(d Device, use *deviceUse) {
 	defer q.mu.Unlock()
 	use.serving = false
 	if err != nil && use.aside == nil {
-		use.aside = &DeviceError{Device: use.id, Op: "closing the job", Err: err}
+		use.putAside(&DeviceError{Device: use.id, Op: "closing the job", Err: err})
 	}
 }
 
@@ -150,7 +152,7 @@ func (q *queue) drain(ctx context.Context, serving *sync.WaitGroup) {
 		defer q.mu.Unlock()
 		for _, use := range q.devices {
 			if use.serving && use.aside == nil {
-				use.aside = &DeviceError{Device: use.id, Op: "stopping", Err: errHung}
+				use.putAside(&DeviceError{Device: use.id, Op: "stopping", Err: errHung})
 			}
 		}
 	}

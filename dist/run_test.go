@@ -337,7 +337,9 @@ func BenchmarkTiles(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				tiles += len(r.Spans)
+				for _, d := range r.Devices {
+					tiles += d.Tiles
+				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(tiles), "ns/tile")
 		})

@@ -21,8 +21,10 @@ import (
 // At any time one goroutine writes to each stream and one reads from it.
 // Whatever breaks one of them ends the session, once and for all.
 type session struct {
-	peer helloMessage
-	mux  *yamux.Session
+	peer  helloMessage
+	began time.Time // from which the times in messages count
+	conn  *muxConn
+	mux   *yamux.Session
 
 	control, bulk net.Conn
 	outControl    *outbox
@@ -99,7 +101,7 @@ func muxConfig(window uint32) *yamux.Config {
 func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMessage) (*session, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	s := &session{}
+	s := &session{began: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	deadline := time.Now().Add(handshakeLimit)
 	err := conn.SetDeadline(deadline)
@@ -137,10 +139,11 @@ func newSession(ctx context.Context, conn net.Conn, dialler bool, hello helloMes
 func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadline time.Time) (err error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
+	s.conn = newMuxConn(conn)
 	if dialler {
-		s.mux, err = yamux.Client(newMuxConn(conn), muxConfig(window))
+		s.mux, err = yamux.Client(s.conn, muxConfig(window))
 	} else {
-		s.mux, err = yamux.Server(newMuxConn(conn), muxConfig(window))
+		s.mux, err = yamux.Server(s.conn, muxConfig(window))
 	}
 	if err != nil {
 		return err
@@ -150,6 +153,9 @@ func (s *session) openStreams(conn net.Conn, dialler bool, window uint32, deadli
 			*stream, err = s.mux.Open()
 		} else {
 			*stream, err = s.mux.AcceptStreamWithContext(ctx)
+		}
+		if fault := s.conn.fault.Load(); err != nil && fault != nil {
+			return fmt.Errorf("open a stream: %w", *fault)
 		}
 		if errors.Is(err, yamux.ErrSessionShutdown) {
 			return errPeerLeft // it only wanted to know who is there
@@ -173,7 +179,7 @@ func (s *session) beat() {
 			return
 		case <-ticker.C:
 		}
-		s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
+		s.outControl.put(outgoing{typ: typePing}, false)
 		switch {
 		case s.heard.stalled(looks), s.bulkIn.stalled(looks):
 			s.end(fmt.Errorf("read from %s: nothing was heard for %v", s.peer.Name, silence))
@@ -198,17 +204,26 @@ func (s *session) speak() {
 func (s *session) newFollow() *time.Timer {
 	t := time.AfterFunc(time.Hour, func() {
 		s.spoke.Store(false)
-		s.outControl.put(outgoing{typ: typePing, message: struct{}{}}, false)
+		s.outControl.put(outgoing{typ: typePing}, false)
 	})
 	t.Stop()
 	return t
 }
+
+// now is the time on this side's clock for the session: wall clocks jump, this one
+// does not.
+func (s *session) now() time.Duration { return time.Since(s.began) }
 
 // end ends the session for cause, unless it has ended. It may be called from
 // any goroutine.
 func (s *session) end(cause error) {
 	if errors.Is(cause, io.EOF) {
 		cause = errPeerLeft
+	}
+	if s.conn != nil {
+		if fault := s.conn.fault.Load(); fault != nil {
+			cause = fmt.Errorf("read from %s: %w", s.peer.Name, *fault)
+		}
 	}
 	s.cancel(cause)
 	s.mux.Close()

@@ -107,9 +107,9 @@ func FuzzStranger(f *testing.F) {
 	for kind := range byte(8) {
 		for _, data := range [][]byte{
 			nil, dialler, other, dialler[:len(dialler)-1], dialler[:len(dialler)/2], hello.written.Bytes(),
-			[]byte(plainGreeting), []byte(plainGreeting + preamble), []byte("GET / HTTP/1.1\r\n\r\n"),
+			[]byte(plainGreeting), appendRecord([]byte(plainGreeting), []byte(preamble)), []byte(plainGreeting + preamble), []byte("GET / HTTP/1.1\r\n\r\n"),
 			[]byte(plainGreeting + strings.Repeat("\xff", 100)), plainAlert,
-			append(slices.Clone(dialler), 0, muxTypeData, 0, 0, 0, 0, 0, muxControl, 0, 12, 0, 0), // 768 KiB
+			appendRecord(slices.Clone(dialler), []byte{0, muxTypeData, 0, 0, 0, 0, 0, muxControl, 0, 12, 0, 0}), // 768 KiB
 		} {
 			f.Add(kind, data)
 		}

@@ -56,7 +56,7 @@ func TestStreamingGrid(t *testing.T) {
 	for _, max := range [][2]int{{100, 70}, {1 << 40, 1 << 40}, {1 << 40, 3}} {
 		h := startSmallHost(t, &productDevice{id: "p", grid: tiler.Grid{StepX: 10, StepY: 7, MaxW: max[0], MaxH: max[1]}})
 		sink := newImageSink(job)
-		r, err := Run(t.Context(), job, devicesOf(t, h), sink, Options{})
+		r, err := Run(t.Context(), job, devicesOf(t, h), sink, Options{Spans: true})
 		if err != nil {
 			t.Fatal(err)
 		}

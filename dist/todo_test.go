@@ -43,7 +43,7 @@ func TestTodo(t *testing.T) {
 			report, err := Run(t.Context(), job, []Device{
 				&fakeDevice{id: "slow", slots: 1, rate: 500}, &fakeDevice{id: "fast", slots: 2, rate: 2000},
 			}, sink, Options{
-				Todo: append([]kernels.Tile{}, todo...), Tiles: rng.IntN(2) * rng.IntN(20),
+				Spans: true, Todo: append([]kernels.Tile{}, todo...), Tiles: rng.IntN(2) * rng.IntN(20),
 				Progress: func(done float64) {
 					if first < 0 {
 						first = done
@@ -114,7 +114,7 @@ func TestRetract(t *testing.T) {
 			liar := &lyingDevice{fakeDevice: fakeDevice{id: "liar", slots: 3, rate: 1000}}
 			var seen atomic.Int32
 			report, err := Run(t.Context(), job, []Device{honest, liar}, sink, Options{
-				Tiles: 40,
+				Tiles: 40, Spans: true,
 				Verify: func(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
 					if kernels.Elements[uint32](r.Planes[0])[0]&lie != 0 && seen.Add(1) > 4 {
 						return ErrWrong

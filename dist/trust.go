@@ -64,7 +64,9 @@ const (
 // client does the same: in TLS 1.3 a client is ready before the server has
 // looked at its certificate, and learns only here that it was taken. Without
 // trust, the client sends "gpurun plain\n", and when it has it the server
-// sends the same. What follows is the caller's.
+// sends the same, and what follows is in records with checksums, by which bytes that
+// have changed on the way are found (spec.md). What is in the tunnel or in the records
+// is the caller's.
 //
 // A Trust does not change; its methods may be called at the same time.
 type Trust struct {
@@ -229,7 +231,7 @@ func (t *Trust) verify(state tls.ConnectionState) error {
 func (t *Trust) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	peer := peerName(conn, "")
 	if t == nil {
-		return t.shake(ctx, conn, peer, func() (net.Conn, error) { return conn, plainServer(conn) })
+		return t.shake(ctx, conn, peer, func() (net.Conn, error) { return newCheckedConn(conn), plainServer(conn) })
 	}
 	return t.shake(ctx, conn, peer, func() (net.Conn, error) {
 		c := tls.Server(conn, t.server)
@@ -250,7 +252,7 @@ func (t *Trust) Server(ctx context.Context, conn net.Conn) (net.Conn, error) {
 func (t *Trust) Client(ctx context.Context, conn net.Conn, hostname string) (net.Conn, error) {
 	peer := peerName(conn, hostname)
 	if t == nil {
-		return t.shake(ctx, conn, peer, func() (net.Conn, error) { return conn, plainClient(conn) })
+		return t.shake(ctx, conn, peer, func() (net.Conn, error) { return newCheckedConn(conn), plainClient(conn) })
 	}
 	config := t.client
 	if t.identity == nil {

@@ -81,7 +81,7 @@ func rightOpening(kind byte, data []byte) (size int, err error) {
 			return 0, ErrPeerTLS
 		}
 	case 1:
-		want = []byte("gpurun\x00\x02")
+		want = []byte("gpurun\x00\x03")
 	}
 	common := data[:min(len(data), len(want))]
 	switch {

@@ -70,7 +70,7 @@ func TestVerifyTakesBack(t *testing.T) {
 			seen := atomic.Int32{}
 			last := 0.0
 			report, err := Run(t.Context(), job, []Device{honest, liar}, sink, Options{
-				Tiles: 40,
+				Tiles: 40, Spans: true,
 				Verify: func(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
 					time.Sleep(time.Millisecond)
 					if kernels.Elements[uint32](r.Planes[0])[0]&lie != 0 && seen.Add(1) > 4 {

@@ -18,10 +18,10 @@ import (
 // in them.
 
 // protocolVersion changes when frames or messages do.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // preamble is what either side of a session sends first.
-const preamble = "gpurun\x00\x02" // the last byte is protocolVersion
+const preamble = "gpurun\x00\x03" // the last byte is protocolVersion
 
 // messageType is the first byte of a frame.
 type messageType uint8
@@ -157,6 +157,14 @@ type resultMessage struct {
 	BytesOut int64  `cbor:"5,keyasint"`
 
 	Encoding encodingType `cbor:"6,keyasint"` // of the planes
+
+	Read int64 `cbor:"7,keyasint"` // when the lease was read, on the host's clock for the session
+}
+
+// pingMessage says that the peer is there, and what time it is on its clock for
+// the session.
+type pingMessage struct {
+	Time int64 `cbor:"1,keyasint"` // nanoseconds
 }
 
 // progressMessage says that the computing of leases has come some way.

@@ -49,8 +49,10 @@ func messageOf(typ messageType) any {
 		return &fetchMessage{}
 	case typePanel:
 		return &panelMessage{}
+	case typePing:
+		return &pingMessage{}
 	}
-	return &struct{}{} // ping and drain
+	return &struct{}{} // drain
 }
 
 // someMessages has one message of each type, with every field set.
@@ -63,9 +65,9 @@ var someMessages = map[messageType]any{
 	typeEnd:      endMessage{Job: math.MaxUint64},
 	typeLease:    leaseMessage{Lease: 1 << 33, Job: 2, X: 24, Y: 300, W: 70_000, H: 5},
 	typeCancel:   cancelMessage{Lease: 7},
-	typeResult:   resultMessage{Lease: 9, Busy: 1e9, Waited: 3, BytesIn: 1 << 20, BytesOut: 23, Encoding: encodedZstd},
+	typeResult:   resultMessage{Lease: 9, Busy: 1e9, Waited: 3, BytesIn: 1 << 20, BytesOut: 23, Encoding: encodedZstd, Read: 1 << 50},
 	typeFailed:   failedMessage{Lease: 3, Lost: true, Error: "lost"},
-	typePing:     struct{}{},
+	typePing:     pingMessage{Time: 1 << 40},
 	typeDrain:    struct{}{},
 	typeProgress: progressMessage{Leases: []uint64{1, 1 << 40}},
 	typeFetch:    fetchMessage{Fetch: 1, Operands: 1 << 40, Operand: 2, X: 24, Y: 300, W: 70_000, H: 5},

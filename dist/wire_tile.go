@@ -32,15 +32,15 @@ func (m resultMessage) appendTo(b []byte) []byte {
 		b, _ = appendCBOR(b, m)
 		return b
 	}
-	return appendFields(b, int64(m.Lease), m.Busy, m.Waited, m.BytesIn, m.BytesOut, int64(m.Encoding))
+	return appendFields(b, int64(m.Lease), m.Busy, m.Waited, m.BytesIn, m.BytesOut, int64(m.Encoding), m.Read)
 }
 
 func (m *resultMessage) read(b []byte) bool {
-	var v [6]int64
+	var v [7]int64
 	if !readFields(b, v[:]) || v[5] > math.MaxUint8 {
 		return false
 	}
-	*m = resultMessage{uint64(v[0]), v[1], v[2], v[3], v[4], encodingType(v[5])}
+	*m = resultMessage{uint64(v[0]), v[1], v[2], v[3], v[4], encodingType(v[5]), v[6]}
 	return true
 }
 

@@ -9,7 +9,7 @@ import (
 func TestTileMessagesAreCBOR(t *testing.T) {
 	for _, v := range []int64{0, 1, 23, 24, 255, 256, 65535, 65536, 1<<32 - 1, 1 << 32, math.MaxInt64, -1, -25, math.MinInt64} {
 		lease := leaseMessage{Lease: uint64(max(v, 0)), Job: 7, X: int(v), Y: 1, W: int(v), H: 300}
-		result := resultMessage{Lease: 9, Busy: v, Waited: 1e9, BytesIn: v, BytesOut: v}
+		result := resultMessage{Lease: 9, Busy: v, Waited: 1e9, BytesIn: v, BytesOut: v, Read: v}
 		checkTileMessage(t, lease, lease.appendTo(nil), v < 0, (*leaseMessage).read)
 		checkTileMessage(t, result, result.appendTo(nil), v < 0, (*resultMessage).read)
 	}

@@ -99,6 +99,12 @@ type Result struct {
 	// ready beside it before that, where Run took longer for other reasons: for
 	// a device of another host. Both are 0 where Run's own time says it.
 	Busy, Waited time.Duration
+
+	// Began is when that device began to compute, on this process's clock, and
+	// BeganWithin how much earlier or later it may have been. Began is the zero Time
+	// where Run's own time says it.
+	Began       time.Time
+	BeganWithin time.Duration
 }
 
 // Advance calls Progress, if there is one.

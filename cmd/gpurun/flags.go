@@ -51,7 +51,9 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state}
+	return &gpurun.Config{
+		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state, Trace: f.trace != "",
+	}
 }
 
 // noteState says what is kept in the folder of --state, if anything is, with what that

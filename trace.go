@@ -1,0 +1,180 @@
+package gpurun
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gpurun/gpurun/dist"
+)
+
+// aside is that a device was set aside.
+type aside struct {
+	device, why string
+	at          time.Duration // from the first pull on
+}
+
+// asidesOf returns which of devices were set aside.
+func asidesOf(devices []dist.DeviceReport) []aside {
+	var asides []aside
+	for _, d := range devices {
+		if d.SetAside != nil {
+			asides = append(asides, aside{d.ID, d.SetAside.Error(), d.SetAsideAt})
+		}
+	}
+	return asides
+}
+
+// traceEvent is an event of the Chrome trace format: "Trace Event Format",
+// the Chromium project. Times are in microseconds, with three digits behind the point.
+type traceEvent struct {
+	Name     string         `json:"name"`
+	Category string         `json:"cat,omitempty"`
+	Phase    string         `json:"ph"`
+	Time     json.Number    `json:"ts"`
+	Dur      json.Number    `json:"dur,omitempty"`
+	PID      int            `json:"pid"`
+	TID      int            `json:"tid"`
+	Scope    string         `json:"s,omitempty"`
+	Color    string         `json:"cname,omitempty"`
+	Args     map[string]any `json:"args,omitempty"`
+}
+
+// The phases of events, the scope of one instant, and the names of colours, of that
+// format.
+const (
+	phaseComplete, phaseInstant, phaseMetadata = "X", "i", "M"
+
+	scopeProcess = "p"
+
+	colorGood, colorUnused, colorLost, colorBad = "good", "grey", "bad", "terrible"
+)
+
+// traceColors shows how a lease ended.
+var traceColors = map[dist.Outcome]string{
+	dist.OutcomeDone: colorGood, dist.OutcomeBeaten: colorUnused, dist.OutcomeStopped: colorUnused,
+	dist.OutcomeLost: colorLost, dist.OutcomeFailed: colorBad, dist.OutcomeWrong: colorBad,
+}
+
+// WriteTrace writes what each device did when, in the Chrome trace format, which Perfetto
+// and chrome://tracing open. The job must have run with Config.Trace: without it the
+// trace has the devices and nothing that they did.
+//
+// There is one process a device, with one thread for each tile that it has at a time.
+// A slice "lease" lasts from when the tile was given out until its result was stored, or
+// the lease ended otherwise, which is its category and colour. Within it a slice
+// "tile" is the computing. Times of other hosts are on this machine's time line; how far
+// they may be off is among the arguments of the slice. An instant event says when and
+// why a device was set aside.
+func (r *Report) WriteTrace(w io.Writer) error {
+	t := newTracer(w)
+	for _, d := range r.Devices {
+		t.addDevice(d)
+	}
+	for _, s := range r.spans {
+		t.addSpan(s)
+	}
+	for _, a := range r.asides {
+		t.add(traceEvent{
+			Name: "set aside", Category: "device", Phase: phaseInstant, Time: microseconds(a.at), PID: t.processes[a.device],
+			TID: 1, Scope: scopeProcess, Color: colorBad, Args: map[string]any{"why": a.why},
+		})
+	}
+	return t.end()
+}
+
+// tracer writes a trace event by event: there may be millions.
+type tracer struct {
+	w         *bufio.Writer
+	err       error
+	events    int
+	processes map[string]int                // of devices
+	ends      map[traceThread]time.Duration // of the last lease
+}
+
+type traceThread struct{ process, thread int }
+
+func newTracer(w io.Writer) *tracer {
+	t := &tracer{w: bufio.NewWriter(w), processes: map[string]int{}, ends: map[traceThread]time.Duration{}}
+	t.write(`{"displayTimeUnit":"ms","traceEvents":[`)
+	return t
+}
+
+func (t *tracer) write(text string) {
+	if t.err == nil {
+		_, t.err = t.w.WriteString(text)
+	}
+}
+
+func (t *tracer) add(e traceEvent) {
+	data, err := json.Marshal(e)
+	if err != nil && t.err == nil {
+		t.err = err
+	}
+	if t.events++; t.events > 1 {
+		t.write(",")
+	}
+	t.write("\n" + string(data))
+}
+
+func (t *tracer) end() error {
+	t.write("\n]}\n")
+	if t.err == nil {
+		t.err = t.w.Flush()
+	}
+	return t.err
+}
+
+// addDevice names the process of d.
+func (t *tracer) addDevice(d DeviceReport) {
+	id := d.ID
+	if d.Host != "" {
+		id = d.Host + "/" + d.ID
+	}
+	process := len(t.processes) + 1
+	t.processes[id] = process
+	t.add(traceEvent{Name: "process_name", Phase: phaseMetadata, Time: microseconds(0), PID: process, Args: map[string]any{"name": id + " " + d.Name}})
+}
+
+// addSpan adds the slices of a lease.
+func (t *tracer) addSpan(s dist.Span) {
+	at := t.thread(s)
+	slice := func(name, category string, from, to time.Duration, args map[string]any) {
+		t.add(traceEvent{
+			Name: name, Category: category, Phase: phaseComplete, Time: microseconds(from), Dur: microseconds(to - from),
+			PID: at.process, TID: at.thread, Color: traceColors[s.Outcome], Args: args,
+		})
+	}
+	args := map[string]any{"outcome": s.Outcome, "elements": s.Tile.Area()}
+	slice(fmt.Sprintf("lease %v", s.Tile), "lease,"+string(s.Outcome), s.Granted, s.Ended, args)
+	if s.End == s.Start {
+		return
+	}
+	args["waited_ms"] = milliseconds(s.Waited)
+	if s.Within > 0 {
+		args["clock_error_ms"] = milliseconds(s.Within)
+	}
+	slice(fmt.Sprintf("tile %v", s.Tile), "computing,"+string(s.Outcome), s.Start, s.End, args)
+}
+
+// thread returns that of the puller of s. Where a host came back before the leases of
+// its last session had ended, two have the same number; then it is another, since what is
+// on a thread must be nested.
+func (t *tracer) thread(s dist.Span) traceThread {
+	const apart = 1000 // more than a device has pullers
+	at := traceThread{t.processes[s.Device], s.Slot + 1}
+	for t.ends[at] > s.Granted {
+		at.thread += apart
+	}
+	t.ends[at] = s.Ended
+	return at
+}
+
+// microseconds returns d as the format has it, to the nanosecond.
+func microseconds(d time.Duration) json.Number {
+	return json.Number(fmt.Sprintf("%d.%03d", d/time.Microsecond, d%time.Microsecond))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
