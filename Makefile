@@ -3,15 +3,18 @@
 # make check   the fast part of it: formatting, vet, and one run of the tests
 # make fuzz    fuzzes each target for FUZZTIME
 # make generate  writes the generated assembly anew
+# make dist    release archives of VERSION, or else of what git describes, in release/
+# make soak    a cluster under churn for SOAKTIME; samples and plots in soak/
 
 GO       ?= go
 FUZZTIME ?= 10s
+SOAKTIME ?= 1h
 
 # The analysers, at versions that are known to work with the toolchain of go.mod.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: all test check lint race nocgo v3 cross fuzz generate setup
+.PHONY: all test check lint race nocgo v3 cross fuzz generate setup dist soak
 
 all:
 	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
@@ -56,3 +59,10 @@ fuzz:
 
 generate:
 	$(GO) generate ./...
+
+dist:
+	rm -rf release
+	$(GO) run ./internal/release $(if $(VERSION),-version $(VERSION)) -o release
+
+soak:
+	$(GO) run ./bench/soak -for $(SOAKTIME) -o soak

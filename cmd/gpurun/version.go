@@ -20,9 +20,15 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version returns the module's version, or the commit of a build from a
-// checkout, or "(devel)" where neither was recorded.
+// release is the version that an archive is named for; the linker sets it.
+var release string
+
+// version returns the release's version, or the module's, or the commit of a build
+// from a checkout, or "(devel)" where none was recorded.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(devel)"
