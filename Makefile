@@ -2,6 +2,7 @@
 # make test    sets up what the tests need, where it may, and runs them all
 # make check   the fast part of it: formatting, vet, and one run of the tests
 # make fuzz    fuzzes each target for FUZZTIME
+# make chaos   runs ROUNDS jobs on hosts to which things happen (Linux, as root)
 # make generate  writes the generated assembly anew
 # make dist    release archives of VERSION, or else of what git describes, in release/
 # make soak    a cluster under churn for SOAKTIME; samples and plots in soak/
@@ -9,12 +10,13 @@
 GO       ?= go
 FUZZTIME ?= 10s
 SOAKTIME ?= 1h
+ROUNDS   ?= 200
 
 # The analysers, at versions that are known to work with the toolchain of go.mod.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: all test check lint race nocgo v3 cross fuzz generate setup dist soak
+.PHONY: all test check lint race nocgo v3 cross fuzz chaos generate setup dist soak
 
 all:
 	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
@@ -56,6 +58,10 @@ cross:
 
 fuzz:
 	@.ci/fuzz $(FUZZTIME)
+
+# A seed that is printed plays its round again: go test . -run '^TestChaos' -v -chaos.seed SEED
+chaos:
+	GPURUN_REQUIRE=netns,tun,clock $(GO) test -count=1 -v -timeout 24h -run '^TestChaos$$' . -chaos.rounds $(ROUNDS)
 
 generate:
 	$(GO) generate ./...

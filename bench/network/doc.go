@@ -5,7 +5,9 @@
 //
 // BenchmarkCompute measures how much of the time devices are busy, BenchmarkBulk
 // how much of a line results fill, beside bare TCP connections in the same round,
-// and BenchmarkStopped how long a job takes of which a worker stops or dies.
+// and BenchmarkStopped how long a job takes of which a worker stops or dies. At random
+// moments, which -seed repeats, BenchmarkLostHost kills a worker and measures what work
+// was thrown away, and BenchmarkStoppedHost stops one.
 // Medians count. It takes Linux, root and /dev/net/tun.
 //
 //	go test ./bench/network -run '^$' -bench . -benchtime 1x

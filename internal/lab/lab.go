@@ -129,6 +129,19 @@ func (l *Lab) close() {
 	}
 }
 
+// Reseed has what is random on all lines begin again, from a seed that the caller
+// knows.
+func (l *Lab) Reseed(seed uint64) {
+	l.mu.Lock()
+	l.seed, l.logged = seed, true
+	l.mu.Unlock()
+	for i, h := range l.hosts {
+		for direction, w := range []*wire{h.up, h.down} {
+			w.change(func(w *wire) { w.random = rand.New(rand.NewPCG(seed, uint64(2*(i+1)+direction))) })
+		}
+	}
+}
+
 // Host returns host number i, from 0.
 func (l *Lab) Host(i int) *Host { return l.hosts[i] }
 

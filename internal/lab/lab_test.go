@@ -18,7 +18,13 @@ import (
 	"github.com/gpurun/gpurun/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has this program be one that tells its clocks, too.
+func TestMain(m *testing.M) {
+	if os.Getenv(clockVariable) != "" {
+		tellClocks()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // serve echoes what it gets at an address of h until the test ends.
 func serve(t testing.TB, h *Host) string {

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,17 +31,32 @@ type Process struct {
 	cmd  *exec.Cmd
 	said Transcript
 	done chan struct{} // closed when it has ended
+
+	pausing sync.Mutex     // held while the lab itself has stopped it
+	cycles  sync.WaitGroup // the goroutines of Slow
+	clock   *patchedClock  // nil until it jumps
 }
 
 // Start starts a command on h, with env besides this process's environment, in
 // an empty folder that t owns. It is killed when t ends, or this process does.
 func (h *Host) Start(t testing.TB, env []string, command string, args ...string) *Process {
 	t.Helper()
-	cmd := exec.Command(command, args...)
+	return h.start(t, filepath.Base(command), env, exec.Command(command, args...))
+}
+
+// start starts cmd, which tests know as name.
+func (h *Host) start(t testing.TB, name string, env []string, cmd *exec.Cmd) *Process {
+	t.Helper()
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p := &Process{t: t, name: filepath.Base(command) + " on " + h.IP, cmd: cmd, done: make(chan struct{})}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	// In the group of this process they would get SIGHUP when its shell ends while one
+	// of them is stopped.
+	cmd.SysProcAttr.Setpgid = true
+	p := &Process{t: t, name: name + " on " + h.IP, cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.said, &p.said
 	if err := h.Do(cmd.Start); err != nil {
 		t.Fatal(err)
@@ -52,6 +68,7 @@ func (h *Host) Start(t testing.TB, env []string, command string, args ...string)
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		<-p.done
+		p.cycles.Wait()
 		if t.Failed() {
 			t.Logf("%s (%v) said:\n%s", p.name, cmd.ProcessState, p.Said())
 		}
@@ -67,6 +84,32 @@ func (p *Process) Signal(s os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Fatalf("%s: signal %v: %v", p.name, s, err)
+	}
+}
+
+// TrySignal sends a signal to p, and reports whether p had not ended.
+func (p *Process) TrySignal(s os.Signal) bool {
+	p.t.Helper()
+	err := p.cmd.Process.Signal(s)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Fatalf("%s: signal %v: %v", p.name, s, err)
+	}
+	return err == nil
+}
+
+// Name says which command p is, and on which host.
+func (p *Process) Name() string { return p.name }
+
+// Dir returns the folder in which p was started.
+func (p *Process) Dir() string { return p.cmd.Dir }
+
+// Ended reports whether p has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -122,18 +165,32 @@ func (p *Process) until(what string, holds func() bool) {
 	}
 }
 
-// Used returns the processors' time that p has used, or 0 where that is unknown.
+// Used returns the processors' time that p has used, or 0 once it has ended.
 func (p *Process) Used() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0 // it has ended, which the caller sees
+	fields := statFields(p.proc("stat"))
+	if fields == nil {
+		return 0
 	}
-	// The name, in parentheses, may have spaces. Field 3 comes after it.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const user, system, tick = 14 - 3, 15 - 3, time.Second / 100
 	u, _ := strconv.Atoi(string(fields[user]))
 	s, _ := strconv.Atoi(string(fields[system]))
 	return time.Duration(u+s) * tick
+}
+
+// proc returns the path of what /proc tells of p under a name.
+func (p *Process) proc(name string) string {
+	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name)
+}
+
+// statFields returns the fields of a process's or a thread's stat file from the
+// third on, its state, or nil where there is none any more.
+func statFields(path string) [][]byte {
+	stat, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	// The name, in parentheses, may have spaces.
+	return bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 }
 
 // Transcript keeps what a process writes. Its methods are safe for concurrent use.
