@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -22,6 +23,7 @@ type cluster struct {
 	name     string
 	trust    *dist.Trust
 	listener net.Listener // nil if no host can join
+	log      *slog.Logger
 
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -41,13 +43,13 @@ const (
 
 // openCluster dials all hosts of config at once and waits for the first answer
 // of each. It fails if there is none, unless hosts can join.
-func openCluster(ctx context.Context, config *Config) (*cluster, error) {
+func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluster, error) {
 	trust, err := config.trust()
 	if err != nil {
 		return nil, err
 	}
 	addrs := slices.Clone(config.Hosts)
-	c := &cluster{addrs: addrs, name: machineName(), trust: trust, errs: map[string]error{}}
+	c := &cluster{addrs: addrs, name: machineName(), trust: trust, log: log, errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if config.Listen != "" {
 		if c.listener, err = listen(ctx, config.Listen, trust); err != nil {
@@ -103,7 +105,9 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 			c.add(h)
 			pause = firstRedial
 		}
-		c.note(addr, err)
+		if c.note(addr, err) && c.ctx.Err() == nil {
+			c.log.Warn("host not there; trying again", "addr", addr, "err", err)
+		}
 		if tried != nil {
 			tried()
 			tried = nil
@@ -128,10 +132,13 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 func (c *cluster) accept() {
 	_ = dist.AcceptEach(c.ctx, c.listener, func(conn net.Conn) { // until c.ctx is done
 		c.sessions.Go(func() {
-			// A stranger's error is nobody's concern: a host says it where it runs.
-			if h, err := dist.Accept(c.ctx, conn, c.name, c.trust); err == nil {
+			h, err := dist.Accept(c.ctx, conn, c.name, c.trust)
+			switch {
+			case err == nil:
 				c.add(h)
 				c.hold(h)
+			case c.ctx.Err() == nil:
+				c.log.Warn("host turned away", "addr", conn.RemoteAddr().String(), "err", err)
 			}
 		})
 	})
@@ -144,21 +151,28 @@ func (c *cluster) hold(h *dist.RemoteHost) error {
 	case <-c.ctx.Done():
 	}
 	h.Close()
+	if c.ctx.Err() == nil {
+		c.log.Warn("host gone", "host", h.Name(), "addr", h.Addr(), "err", h.Err())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = slices.DeleteFunc(c.hosts, func(other *dist.RemoteHost) bool { return other == h })
 	return h.Err()
 }
 
-// note keeps why the host at addr is not there, or nil if it is.
-func (c *cluster) note(addr string, err error) {
+// note keeps why the host at addr is not there, or nil if it is. It reports whether
+// that has not been said before.
+func (c *cluster) note(addr string, err error) (news bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.errs[addr]
 	c.errs[addr] = err
+	return err != nil && (before == nil || before.Error() != err.Error())
 }
 
 // add takes h in, also into the job that runs.
 func (c *cluster) add(h *dist.RemoteHost) {
+	c.log.Info("host connected", "host", h.Name(), "addr", h.Addr(), "devices", len(h.Devices()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = append(c.hosts, h)
@@ -199,10 +213,13 @@ func (c *cluster) begin() (devices []dist.Device, join <-chan dist.Device, end f
 }
 
 // any reports whether a host is there.
-func (c *cluster) any() bool {
+func (c *cluster) any() bool { return c.count() > 0 }
+
+// count returns how many hosts are there.
+func (c *cluster) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.hosts) > 0
+	return len(c.hosts)
 }
 
 // infos describes the devices of all hosts that are there.

@@ -281,7 +281,7 @@ func testUnplugged(t *testing.T, p *program) {
 	l.Host(2).Plug()
 	j.finish(t)
 	// Whichever side gives the other up, the coordinator would come again.
-	if said := workers[1].Said(); strings.Contains(said, "nothing was heard") || strings.Count(said, ": connected") != 1 {
+	if said := workers[1].Said(); strings.Contains(said, "nothing was heard") || strings.Count(said, "coordinator connected") != 1 {
 		t.Error("the host's absence was noticed")
 	}
 }
@@ -351,7 +351,7 @@ func testKeys(t *testing.T, p *program) {
 			t.Errorf("%s: exit code %d: %s", name, code, said)
 		}
 	}
-	workers[0].WaitFor("coordinator at " + l.Host(0).IP)
+	workers[0].WaitFor("turned away\" addr=" + l.Host(0).IP)
 
 	// A host with another key, beside one with the right one, is a note.
 	stranger := p.start(t, l.Host(2), "worker", "--listen", listens(l.Host(2)), "--device", "cpu", "--key", other)
@@ -391,7 +391,7 @@ func testCapture(t *testing.T, p *program) {
 		}
 		all = append(all, passed...)
 	}
-	markers := []string{"mandelbrot", "gpurun plain", "gpurun\x00\x02"} // the last begins each stream
+	markers := []string{"mandelbrot", "gpurun plain", "gpurun\x00\x03"} // the last begins each stream
 	for _, marker := range markers {
 		if bytes.Contains(all, []byte(marker)) {
 			t.Errorf("%q can be read on the wire", marker)

@@ -18,7 +18,7 @@ const module = "github.com/gpurun/gpurun"
 // import besides the standard library. A name without a dot is a package of
 // this module. docs/architecture.md says why.
 var imports = map[string][]string{
-	".":                  {"device", "dist", "dist/journal", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
+	".":                  {"device", "dist", "dist/journal", "dist/metrics", "internal/loglimit", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/lucasb-eyer/go-colorful", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 	"kernels":            {},
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},
@@ -28,7 +28,9 @@ var imports = map[string][]string{
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"internal/npy", "kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"dist/journal":       {"internal/output", "kernels", "tiler", "github.com/gofrs/flock"},
+	"dist/metrics":       {"dist", "internal/version", "kernels", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 	"internal/lab":       {"internal/testenv"},
+	"internal/loglimit":  {},
 	"internal/machine":   {"kernels/cpu"},
 	"internal/npy":       {"kernels"},
 	"internal/output":    {"github.com/dustin/go-humanize", "golang.org/x/sys/unix"},
@@ -36,11 +38,12 @@ var imports = map[string][]string{
 	"internal/release":   {},
 	"internal/testca":    {},
 	"internal/testenv":   {},
+	"internal/version":   {},
 	"internal/views":     {},
 	"bench/*":            {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "internal/views", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
 	"bench/soak":         {".", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/stat", "gonum.org/v1/plot", "gonum.org/v1/plot/plotter", "gonum.org/v1/plot/vg", "gonum.org/v1/plot/vg/draw", "gonum.org/v1/plot/vg/vgimg", "gonum.org/v1/plot/vg/vgsvg"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
-	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "internal/picture", "internal/views", "github.com/dustin/go-humanize", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
+	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "internal/picture", "internal/version", "internal/views", "github.com/dustin/go-humanize", "github.com/mattn/go-runewidth", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
 	"examples/*":         {".", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 }
 

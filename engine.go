@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/dist/metrics"
 	"github.com/gpurun/gpurun/kernels"
 )
 
@@ -113,6 +115,16 @@ type Config struct {
 	// close the engine: both wait for the job that calls it. Matrix products that
 	// the CPU computes in place do not call it.
 	Progress func(done float64)
+
+	// Log, if not nil, is told of hosts that come, go or are turned away, of tiles that
+	// fail, of devices that are set aside, and at debug level of jobs. Of records with the
+	// same message 10 pass at once, and then one a second.
+	Log *slog.Logger
+
+	// Metrics is an address, host:port or :port, at which Prometheus finds metrics, at
+	// /metrics, and /healthz answers 200, or 503 while a worker drains. It is plain HTTP,
+	// and anybody who reaches the address may ask. Empty for none.
+	Metrics string
 }
 
 // Device describes a device of an Engine.
@@ -141,7 +153,12 @@ type Engine struct {
 	products sync.WaitGroup
 
 	mu     sync.Mutex
-	report *Report // of the last job that has ended
+	report *Report  // of the last job that has ended
+	live   *liveJob // nil while none runs
+
+	log     *slog.Logger
+	metrics *metrics.Coordinator
+	server  *metrics.Server // nil unless metrics are served
 }
 
 // Open finds the devices that config names and returns an engine of them. A nil
@@ -177,12 +194,21 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 		spare:   spare,
 		job:     make(chan struct{}, 1),
 		closed:  make(chan struct{}),
+		log:     quiet(config.Log),
 	}
+	e.metrics = metrics.NewCoordinator(e.liveHosts, e.liveDone)
 	e.config.Devices = slices.Clone(config.Devices)
 	if len(config.Hosts) > 0 || config.Listen != "" {
-		if e.cluster, err = openCluster(ctx, config); err != nil {
+		if e.cluster, err = openCluster(ctx, config, e.log); err != nil {
 			return nil, errors.Join(err, closeAll(append(devices, spare)))
 		}
+	}
+	e.server, err = metrics.Listen(ctx, config.Metrics, e.log, func() bool { return true }, e.metrics)
+	if err != nil {
+		if e.cluster != nil {
+			e.cluster.close()
+		}
+		return nil, errors.Join(fmt.Errorf("gpurun: %w", err), closeAll(append(devices, spare)))
 	}
 	e.job <- struct{}{}
 	return e, nil
@@ -236,6 +262,7 @@ func (e *Engine) Close() error {
 	if e.cluster != nil {
 		e.cluster.close()
 	}
+	e.server.Close()
 	return closeAll(append(e.devices, e.spare))
 }
 
@@ -267,7 +294,10 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 		return nil, ctx.Err()
 	case <-e.job:
 	}
-	end = func() { e.job <- struct{}{} }
+	end = func() {
+		e.setLive(nil)
+		e.job <- struct{}{}
+	}
 	if err := ctx.Err(); err != nil {
 		end()
 		return nil, err
@@ -277,6 +307,7 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 		end()
 		return nil, ErrClosed
 	default:
+		e.setLive(&liveJob{start: time.Now()})
 		return end, nil
 	}
 }
@@ -334,8 +365,9 @@ func (e *Engine) leavesChoice() bool {
 	return true
 }
 
-// keep makes r the report of the last job.
+// keep makes r the report of the last job, and counts it.
 func (e *Engine) keep(r *Report) {
+	e.metrics.Job(r.Job, r.Done == 1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.report = r
@@ -374,7 +406,9 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 		defer v.close()
 		opts.Verify = v.check
 	}
+	observed := e.observe(job, devices, infos, &opts)
 	r, err := dist.Run(ctx, job, pullers, sink, opts)
+	observed(r, err)
 	if travels {
 		infos = append(infos, e.cluster.infos()...) // and of those that came
 	}

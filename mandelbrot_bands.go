@@ -72,6 +72,8 @@ func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*F
 	if b.journal, err = e.openState(ctx, imageState(v)); err != nil {
 		return err
 	}
+	b.live = e.liveJob()
+	b.live.show(b.whole)
 	var computing sync.WaitGroup
 	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,6 +85,7 @@ func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*F
 			b.journal.Close(caller)
 		}
 		if report := b.sum.report; report != nil {
+			b.live.show(nil) // the report will be the caller's
 			report.Seconds = time.Since(b.start).Seconds()
 			e.keep(report)
 		}
@@ -106,12 +109,18 @@ type banding struct {
 	rows    int // of a band; the last may have fewer
 	devices []device.Device
 	start   time.Time
+	live    *liveJob
 
 	// planes are the memory of the bands, by turns. A band is received only when the one
 	// before has been put, so that this one's memory is free for the next.
 	planes   [2]*Field
 	computed chan *Field
-	sum      reportSum
+
+	// sum is of the bands that are done; the next begins, or began, at row y and at the time
+	// began. They change while nobody looks at live.
+	sum   reportSum
+	y     int
+	began time.Duration
 
 	journal *journal.Journal // nil if nothing is kept
 
@@ -146,7 +155,7 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 		*memory = newField(b.view, rows)
 	}
 	band := (*memory).band(job, y)
-	began := time.Since(b.start)
+	b.live.between(func() { b.y, b.began = y, time.Since(b.start) })
 	report, err := b.fill(ctx, band)
 	var iterations int64
 	if err == nil {
@@ -156,7 +165,7 @@ func (b *banding) compute(ctx context.Context, k, y int) (*Field, error) {
 		return nil, err
 	}
 	b.convicted = report.convicted
-	b.sum.add(report, began, y, rows*b.view.Width, iterations)
+	b.live.between(func() { b.add(&b.sum, report, rows*b.view.Width, iterations) })
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +187,7 @@ func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
 			}
 		}
 		if len(todo) == 0 {
-			return &Report{Job: job.Kernel(), Resumed: 1, convicted: b.convicted}, nil
+			return &Report{Job: job.Kernel(), Resumed: 1, Done: 1, convicted: b.convicted}, nil
 		}
 		sink = &stateSink{Sink: sink, ctx: ctx, journal: b.journal, down: band.Y}
 	}
@@ -189,6 +198,25 @@ func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
 	opts := b.options(band.Y, band.Rows, cost)
 	opts.Todo = todo
 	return e.run(ctx, job, b.devices, true, sink, opts)
+}
+
+// add adds to sum the report of the band at y, or of so many pixels of it, which took so
+// many iterations.
+func (b *banding) add(sum *reportSum, r *Report, pixels int, iterations int64) {
+	rows := min(b.rows, b.view.Height-b.y)
+	sum.add(r, b.began, b.y, pixels, iterations)
+	sum.report.Done = (float64(b.y) + r.Done*float64(rows)) / float64(b.view.Height)
+}
+
+// whole returns the report of the image as far as it has come, of which r, if it is not
+// nil, is that of the band that runs.
+func (b *banding) whole(r *Report) *Report {
+	sum := b.sum.clone()
+	if r != nil {
+		rows := min(b.rows, b.view.Height-b.y)
+		b.add(&sum, r, max(1, int(r.Done*float64(rows*b.view.Width))), r.Iterations)
+	}
+	return sum.report
 }
 
 // options returns those of the job of so many rows from row y on: its part of the tiles

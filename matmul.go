@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/gpurun/gpurun/dist"
 	"github.com/gpurun/gpurun/kernels"
 )
 
@@ -212,6 +213,9 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	report := productReport(e.spare, &p, time.Since(start), done)
 	failed.tell(report)
 	e.keep(report)
+	if e.server != nil {
+		e.metrics.Add(&dist.Report{Devices: []dist.DeviceReport{{Key: e.spare.ID(), Tiles: report.Devices[0].Tiles, Busy: time.Since(start)}}})
+	}
 	if !done {
 		return ctx.Err()
 	}

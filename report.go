@@ -15,6 +15,7 @@ import (
 type Report struct {
 	Job     string  `json:"job"`     // the kernel's name
 	Seconds float64 `json:"seconds"` // of the whole call
+	Done    float64 `json:"done"`    // the part of the job that is done: 1 unless it failed, or still runs
 
 	// Makespan runs from the first pull to the last result. MakespanOverIdeal
 	// divides it by the mean of the devices' busy times: 1 if all were busy
@@ -46,7 +47,7 @@ type Report struct {
 
 	Devices []DeviceReport `json:"devices"`
 
-	// Resumed is the part of the job's work that was done in runs before, of which
+	// Resumed is the part of what is done that was so in runs before, of which
 	// Config.State had kept the results: from 0 to 1. The devices have done the rest.
 	Resumed float64 `json:"resumed,omitempty"`
 
@@ -75,6 +76,21 @@ type DeviceReport struct {
 
 	// SetAside says why the device was left out after failures; else empty.
 	SetAside string `json:"set_aside,omitempty"`
+
+	// State is "starting" while the device is made ready for the job, "working" while it
+	// has tiles to compute, of which InFlight says how many, and "idle" when it has none;
+	// "set aside" if it gets no more for what it did, and "gone" if its host has left, or
+	// cannot be reached: it may come back. When a job has ended those that are left are
+	// idle.
+	State    string `json:"state"`
+	InFlight int    `json:"in_flight"`
+
+	// Failures counts the tiles that the device failed to compute, that were lost with
+	// it or took too long, or that it got wrong. LastError is about the last of them, or
+	// empty, and LastErrorSeconds when that was, from the first tile of the job on.
+	Failures         int     `json:"failures"`
+	LastError        string  `json:"last_error,omitempty"`
+	LastErrorSeconds float64 `json:"last_error_seconds,omitempty"`
 }
 
 // newReport makes the report of a job that ran on devices, of this machine, and
@@ -83,11 +99,12 @@ type DeviceReport struct {
 func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos []Device) *Report {
 	out := &Report{
 		Job:        job.Kernel(),
+		Done:       r.Done,
 		Makespan:   r.Makespan.Seconds(),
 		Retries:    r.Retries,
 		Duplicates: r.Duplicates,
 		Lost:       r.Lost,
-		Resumed:    r.Before,
+		Resumed:    r.Before / max(r.Done, r.Before, math.SmallestNonzeroFloat64),
 		spans:      r.Spans,
 		asides:     asidesOf(r.Devices),
 		convicted:  r.Convicted,
@@ -109,6 +126,10 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 			ID: id, Host: host, Kind: string(info.Kind), Name: info.Name,
 			Tiles: d.Tiles, BusySeconds: d.Busy.Seconds(), Share: d.Share,
 			BytesIn: d.BytesIn, BytesOut: d.BytesOut,
+			State: string(d.State), InFlight: d.InFlight, Failures: d.Failures,
+		}
+		if d.LastError != nil {
+			dr.LastError, dr.LastErrorSeconds = d.LastError.Error(), d.LastErrorAt.Seconds()
 		}
 		if d.SetAside != nil {
 			dr.SetAside = d.SetAside.Error()
@@ -124,8 +145,8 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 	return out
 }
 
-// merged returns devices with those of the same id made one. It is set aside if
-// the last of them was.
+// merged returns devices with those of the same id made one. It is in the state of the
+// last of them, and set aside if that was.
 func merged(devices []dist.DeviceReport) []dist.DeviceReport {
 	var out []dist.DeviceReport
 	at := map[string]int{}
@@ -143,7 +164,12 @@ func merged(devices []dist.DeviceReport) []dist.DeviceReport {
 		m.Share += d.Share
 		m.BytesIn += d.BytesIn
 		m.BytesOut += d.BytesOut
-		m.SetAside = d.SetAside
+		m.SetAside, m.State = d.SetAside, d.State
+		m.InFlight += d.InFlight
+		m.Failures += d.Failures
+		if d.LastError != nil {
+			m.LastError, m.LastErrorAt = d.LastError, d.LastErrorAt
+		}
 	}
 	return out
 }
@@ -202,7 +228,7 @@ func (r *Report) setPrediction(predictions []device.Prediction) {
 // go, in the time it took.
 func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], took time.Duration, done bool) *Report {
 	info := d.Info()
-	dr := DeviceReport{ID: info.ID, Kind: string(info.Kind), Name: info.Name, BusySeconds: took.Seconds()}
+	dr := DeviceReport{ID: info.ID, Kind: string(info.Kind), Name: info.Name, BusySeconds: took.Seconds(), State: string(dist.StateIdle)}
 	out := &Report{
 		Job: "matmul", Seconds: took.Seconds(), Makespan: took.Seconds(), MakespanOverIdeal: 1,
 		PeakBytes: d.PeakBytes(), BudgetBytes: info.Budget,
@@ -210,7 +236,7 @@ func productReport[T float32 | float64](d device.Device, p *kernels.MatMul[T], t
 	outcome := dist.OutcomeStopped
 	if done {
 		outcome = dist.OutcomeDone
-		dr.Tiles, dr.Share = 1, 1
+		out.Done, dr.Tiles, dr.Share = 1, 1, 1
 		out.Flops = int64(min(p.Flops(), math.MaxInt64/2))
 		dr.Rate = p.Flops() / max(took.Seconds(), 1e-9)
 	}

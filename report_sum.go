@@ -2,6 +2,7 @@ package gpurun
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gpurun/gpurun/dist"
@@ -62,6 +63,17 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 	sum.setWork(sum.Iterations + iterations)
 }
 
+// clone returns a copy of s, without the spans, that can be added to.
+func (s *reportSum) clone() reportSum {
+	c := *s
+	if s.report != nil {
+		report := *s.report
+		report.spans, report.Devices = nil, slices.Clone(report.Devices)
+		c.report, c.shares = &report, slices.Clone(s.shares)
+	}
+	return c
+}
+
 // shifted returns span as one of the whole image, in which its band began later and lies
 // lower by so much.
 func shifted(span dist.Span, later time.Duration, lower int) dist.Span {
@@ -93,6 +105,11 @@ func (s *reportSum) addDevice(d DeviceReport, weight float64) {
 		sum.BusySeconds += d.BusySeconds
 		sum.BytesIn += d.BytesIn
 		sum.BytesOut += d.BytesOut
+		sum.State, sum.InFlight = d.State, d.InFlight
+		sum.Failures += d.Failures
+		if d.LastError != "" {
+			sum.LastError, sum.LastErrorSeconds = d.LastError, d.LastErrorSeconds
+		}
 		if d.SetAside != "" {
 			sum.SetAside = d.SetAside
 		}

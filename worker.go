@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/dist/metrics"
 )
 
 // trust returns by what c wants hosts and coordinators to know each other, or
@@ -44,14 +46,15 @@ type Worker struct {
 	devices  []device.Device
 	listener net.Listener // nil if it joins
 	trust    *dist.Trust
-	log      func(format string, args ...any)
+	server   *metrics.Server // nil unless metrics are served
+	log      *slog.Logger
 }
 
 // OpenWorker opens the devices that config names. It listens at config.Listen,
 // host:port or unix:/path; if that is empty it is for Join. Without a key or
 // certificates in config the address must be on this machine alone. log, if not
-// nil, is told of coordinators that come, are turned away, go with an error, or
-// cannot be joined.
+// nil, is told of coordinators that come, go, are turned away, or cannot be joined, and
+// of tiles that fail; Config.Log says how often.
 //
 // The matrices of products lie in this machine's memory, of which config.Memory is the
 // most that they take together, for all coordinators, and without it half. Of a product
@@ -60,7 +63,7 @@ type Worker struct {
 //
 // Where a coordinator says that its files are shared, w opens files in NumPy's format by
 // the paths that it names, and uses those of which it knows the size, the time and a hash.
-func OpenWorker(ctx context.Context, config *Config, log func(format string, args ...any)) (*Worker, error) {
+func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker, error) {
 	if config == nil {
 		config = &Config{}
 	}
@@ -68,10 +71,7 @@ func OpenWorker(ctx context.Context, config *Config, log func(format string, arg
 	if err != nil {
 		return nil, err
 	}
-	if log == nil {
-		log = func(string, ...any) {}
-	}
-	w := &Worker{trust: trust, log: log}
+	w := &Worker{trust: trust, log: quiet(log)}
 	if config.Listen != "" {
 		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
 			return nil, err
@@ -94,8 +94,15 @@ func OpenWorker(ctx context.Context, config *Config, log func(format string, arg
 			Units: info.Units, Memory: info.Memory, F32: string(info.Float32), F64: string(info.Float64),
 		}
 	}
-	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, log), devices
+	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, w.log), devices
 	w.host.LimitOperands(operandBytes(config.Memory))
+	healthy := func() bool { return !w.host.Draining() }
+	if w.server, err = metrics.Listen(ctx, config.Metrics, w.log, healthy, metrics.Worker(w.host.Stats)); err != nil {
+		if w.listener != nil {
+			w.listener.Close()
+		}
+		return nil, w.closed(fmt.Errorf("gpurun: %w", err))
+	}
 	return w, nil
 }
 
@@ -163,7 +170,7 @@ func (w *Worker) Join(ctx context.Context, addr string) error {
 			said = ""
 		case err.Error() != said:
 			said = err.Error()
-			w.log("%v; trying again", err)
+			w.log.Warn("coordinator not joined; trying again", "addr", addr, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -181,6 +188,7 @@ func forGood(err error) bool {
 
 // closed closes the devices and returns err, or else the error of that.
 func (w *Worker) closed(err error) error {
+	w.server.Close()
 	if closing := closeAll(w.devices); err == nil {
 		err = closing
 	}

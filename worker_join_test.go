@@ -3,7 +3,7 @@ package gpurun_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,21 +19,26 @@ type journal struct {
 	lines []string
 }
 
-func (j *journal) log(format string, args ...any) {
+func (j *journal) Write(line []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.lines = append(j.lines, fmt.Sprintf(format, args...))
+	j.lines = append(j.lines, string(line))
+	return len(line), nil
+}
+
+func (j *journal) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (j *journal) text() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return strings.Join(j.lines, "\n")
+	return strings.Join(j.lines, "")
 }
 
 func joiner(t *testing.T, log *journal) *gpurun.Worker {
 	t.Helper()
-	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}}, log.log)
+	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}}, log.log())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package gpurun_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,11 +13,14 @@ import (
 	"github.com/gpurun/gpurun"
 )
 
+// testLog returns a log that is the test's.
+func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
 // startWorker serves on a unix socket until the test ends, and returns its
 // address.
 func startWorker(t *testing.T, path, keyFile string) (w *gpurun.Worker, stop func()) {
 	t.Helper()
-	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}, KeyFile: keyFile, Listen: "unix:" + path}, t.Logf)
+	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}, KeyFile: keyFile, Listen: "unix:" + path}, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +133,7 @@ func TestDrain(t *testing.T) {
 // job, and leave when the engine is closed.
 func TestJoin(t *testing.T) {
 	path := "unix:" + filepath.Join(t.TempDir(), "c")
-	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}}, t.Logf)
+	w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}}, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}

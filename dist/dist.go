@@ -10,6 +10,7 @@ package dist
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
@@ -116,4 +117,11 @@ type Options struct {
 	// most every 50 ms, and with 1 when the job is done. It is not called
 	// after Run has returned.
 	Progress func(done float64)
+
+	// Live, if not nil, shows the Run to others while it runs.
+	Live *Live
+
+	// Log, if not nil, is told of tiles that fail, are lost or come back wrong, and of
+	// devices that are set aside or go. It is not called after Run has returned.
+	Log *slog.Logger
 }

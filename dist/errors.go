@@ -35,6 +35,9 @@ var (
 
 	errHung = errors.New("the device did not stop when it was told to")
 
+	// errLate is why a lease is lost that has reached its deadline.
+	errLate = errors.New("no answer came in time")
+
 	// errRefused answers a puller whose lease is no longer good: it expired,
 	// its area was answered by another, or the job has ended.
 	errRefused = errors.New("dist: the lease has ended")

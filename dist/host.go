@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -15,9 +16,10 @@ import (
 type Host struct {
 	name    string
 	devices []hostDevice
-	log     func(format string, args ...any)
+	log     *slog.Logger
 
 	operands operandMemory
+	counts   hostCounts
 
 	// drain is done when the host takes no more leases.
 	drain    context.Context
@@ -27,8 +29,9 @@ type Host struct {
 // hostDevice is a device and the turns that coordinators take on it.
 type hostDevice struct {
 	Device
-	info  DeviceInfo
-	turns *turns
+	info   DeviceInfo
+	turns  *turns
+	counts *deviceCounts
 
 	// streaming holds a token while a product streams on the device, whose memory is
 	// planned for one.
@@ -36,19 +39,19 @@ type hostDevice struct {
 }
 
 // NewHost returns a host called name with devices, which infos describe in the
-// same order. log is told of coordinators that come, are turned away, or go with
-// an error; it may be nil.
-func NewHost(name string, devices []Device, infos []DeviceInfo, log func(format string, args ...any)) *Host {
+// same order. log is told of coordinators that come, go, or are turned away, and of
+// tiles that fail; it may be nil.
+func NewHost(name string, devices []Device, infos []DeviceInfo, log *slog.Logger) *Host {
 	h := &Host{name: name, log: log}
 	h.operands.limit = defaultOperandBytes
 	h.drain, h.setDrain = context.WithCancel(context.Background())
 	if h.log == nil {
-		h.log = func(string, ...any) {}
+		h.log = slog.New(slog.DiscardHandler)
 	}
 	for i, d := range devices {
 		slots := max(1, d.Slots())
 		infos[i].Slots = slots
-		h.devices = append(h.devices, hostDevice{Device: d, info: infos[i], turns: newTurns(slots), streaming: make(chan struct{}, 1)})
+		h.devices = append(h.devices, hostDevice{Device: d, info: infos[i], turns: newTurns(slots), counts: &deviceCounts{}, streaming: make(chan struct{}, 1)})
 	}
 	return h
 }
@@ -101,10 +104,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener, trust *Trust) error {
 	defer serving.Wait()
 	err := AcceptEach(accepting, l, func(conn net.Conn) {
 		serving.Go(func() {
-			peer := conn.RemoteAddr()
-			if err := h.ServeConn(ctx, conn, trust, ""); err != nil && accepting.Err() == nil {
-				h.log("coordinator at %v: %v", peer, err)
-			}
+			_ = h.ServeConn(ctx, conn, trust, "") // which logs it
 		})
 	})
 	if ctx.Err() == nil && h.Draining() {
@@ -151,7 +151,8 @@ func AcceptEach(ctx context.Context, l net.Listener, serve func(net.Conn)) error
 // ServeConn serves the coordinator at the other end of conn until either side
 // ends the session. dialled is the name of the coordinator's machine if conn was
 // dialled from here, and else empty. It returns nil where the coordinator has
-// left in peace, or was still a stranger when the host began to drain.
+// left in peace, or was still a stranger when the host began to drain. The log is told
+// how a session ended, and of a coordinator that was turned away unless it was dialled.
 func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, dialled string) error {
 	hello := helloMessage{Name: h.name}
 	for _, d := range h.devices {
@@ -163,10 +164,18 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 	switch {
 	case errors.Is(err, errPeerLeft), err != nil && ctx.Err() == nil && h.Draining():
 		return nil
+	case err != nil && dialled == "" && ctx.Err() == nil:
+		h.counts.refuse(err)
+		h.log.Warn("coordinator turned away", "addr", conn.RemoteAddr().String(), "err", err)
+		return err
 	case err != nil:
 		return err
 	}
-	h.log("coordinator %s at %v: connected", s.peer.Name, conn.RemoteAddr())
+	h.counts.sessions.Add(1)
+	h.counts.coordinators.Add(1)
+	defer h.counts.coordinators.Add(-1)
+	log := h.log.With("coordinator", s.peer.Name, "addr", conn.RemoteAddr().String())
+	log.Info("coordinator connected")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.drain, func() { // in a goroutine of its own
@@ -176,6 +185,11 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 		case <-ctx.Done():
 		}
 	})()
-	c := &hosting{host: h, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}, fetching: newFetching(h, s.send)}
-	return c.run(ctx)
+	c := &hosting{host: h, log: log, session: s, jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{}, fetching: newFetching(h, s.send)}
+	if err = c.run(ctx); err != nil && ctx.Err() == nil {
+		log.Warn("coordinator lost", "err", err)
+	} else {
+		log.Info("coordinator left")
+	}
+	return err
 }

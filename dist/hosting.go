@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 // hosting is one coordinator that a host serves.
 type hosting struct {
 	host *Host
+	log  *slog.Logger
 	*session
 
 	unsent   unsent
@@ -112,6 +114,7 @@ func (c *hosting) run(ctx context.Context) error {
 	c.mu.Unlock()
 	c.close(cause)
 	c.work.Wait()
+	c.host.counts.leases.Add(-int64(len(c.leases))) // those whose answers have not been written
 	if errors.Is(cause, errPeerLeft) || errors.Is(cause, io.EOF) {
 		return nil
 	}
@@ -219,7 +222,10 @@ func (c *hosting) begin(m beginMessage) error {
 	c.jobs[m.Job] = j
 	c.begins++
 	c.mu.Unlock()
+	c.host.counts.jobs.Add(1)
+	c.log.Debug("job begins", "device", j.device.info.ID, "kernel", m.Kernel)
 	c.work.Go(func() {
+		defer c.host.counts.jobs.Add(-1)
 		if j.operands != nil {
 			defer j.operands.letGo(j)
 		}
@@ -234,13 +240,14 @@ func (c *hosting) begin(m beginMessage) error {
 		c.awaitLeases(j)
 		if j.runner != nil {
 			if err := j.runner.Close(); err != nil {
-				c.host.log("device %s: close a job: %v", j.device.ID(), err)
+				c.log.Warn("job did not close", "device", j.device.info.ID, "err", err)
 			}
 			j.runner = nil // which keeps the operands
 		}
 		if j.streams {
 			<-j.device.streaming
 		}
+		c.log.Debug("job ends", "device", j.device.info.ID, "kernel", m.Kernel)
 	})
 	return nil
 }
@@ -303,6 +310,7 @@ func (c *hosting) lease(m leaseMessage) error {
 	l := &hostedLease{id: m.Lease, tile: t, job: j, read: c.now()}
 	l.ctx, l.cancel = context.WithCancel(j.ctx)
 	c.leases[m.Lease] = l
+	c.host.counts.leases.Add(1)
 	j.leases.Add(1)
 	select {
 	case j.todo <- l:
@@ -341,11 +349,16 @@ func (c *hosting) forgetLease(id uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.leases, id)
+	c.host.counts.leases.Add(-1)
 }
 
 // compute computes the tile of l and returns the answer.
 func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 	failed := func(err error, lost bool) outgoing {
+		j.device.counts.failed(lost)
+		if !lost {
+			c.log.Warn("tile failed", "device", j.device.info.ID, "tile", l.tile.String(), "err", err)
+		}
 		return outgoing{typ: typeFailed, message: failedMessage{Lease: l.id, Lost: lost, Error: errorText(err)}}
 	}
 	select {
@@ -379,19 +392,23 @@ func (c *hosting) compute(j *hostedJob, l *hostedLease) outgoing {
 		j.comeOn()
 	}
 	l.computing.Store(true)
+	j.device.counts.begin(time.Now())
 	err = j.runner.Run(l.ctx, l.tile, r)
+	end := c.now()
+	j.device.counts.end(time.Now())
 	l.computing.Store(false)
 	j.comeOn()
 	if err != nil {
 		j.buffers.Put(b)
 		return failed(err, l.ctx.Err() != nil || errors.Is(err, ErrLost))
 	}
+	j.device.counts.done(l.tile, r)
 	size := planesSize(r.Planes)
 	c.unsent.add(size)
 	return outgoing{
 		typ: typeResult, planes: r.Planes, free: func() { j.buffers.Put(b) }, sent: func() { c.unsent.add(-size) },
 		message: resultMessage{
-			Lease: l.id, Busy: int64(c.now() - start), Waited: int64(start - l.read),
+			Lease: l.id, Busy: int64(end - start), Waited: int64(start - l.read),
 			BytesIn: r.BytesIn, BytesOut: r.BytesOut, Read: int64(l.read),
 		},
 	}

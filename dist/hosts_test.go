@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -108,6 +108,24 @@ func (s *imageSink) check(t *testing.T) {
 	}
 }
 
+// lockedLog is a log as text.
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // testHost is a host on a loopback address.
 type testHost struct {
 	*Host
@@ -129,23 +147,14 @@ func startHostOf(t *testing.T, trust *Trust, d *mandelDevice, others ...Device) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	var log strings.Builder
+	var log lockedLog
 	h := &testHost{addr: l.Addr().String(), device: d}
 	infos := []DeviceInfo{{ID: d.id, Kind: "cpu", Name: "test"}}
 	for _, other := range others {
 		infos = append(infos, DeviceInfo{ID: other.ID()})
 	}
-	h.Host = NewHost("host "+d.id, append([]Device{d}, others...), infos, func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(&log, format+"\n", args...)
-	})
-	h.logged = func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return log.String()
-	}
+	h.Host = NewHost("host "+d.id, append([]Device{d}, others...), infos, slog.New(slog.NewTextHandler(&log, nil)))
+	h.logged = log.String
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, l, trust) }()

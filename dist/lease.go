@@ -75,6 +75,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 	x.holders = append(x.holders, l)
 	l.at = len(q.live)
 	q.live = append(q.live, l)
+	p.device.out++
 	if q.counts.began.IsZero() {
 		q.counts.began = now
 	}
@@ -144,6 +145,7 @@ func (q *queue) overdue() {
 			if !l.rated {
 				l.puller.givenUp++
 			}
+			q.note(l, OutcomeLost, errLate)
 			q.revoke(l, OutcomeLost)
 			q.dispatch()
 			q.lookForDevices() // its device may have left, as the last one
@@ -193,11 +195,15 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, c computed) {
 	for _, x := range l.pieces {
 		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
 	}
+	l.puller.device.out--
 	switch outcome {
 	case OutcomeDone:
 		l.puller.device.work.busy.add(c.from, c.to)
 	case OutcomeLost:
 		q.counts.lost++
+		fallthrough
+	case OutcomeFailed, OutcomeWrong:
+		l.puller.device.faults.count++
 	}
 	if q.spans {
 		q.addSpan(l, outcome, now, c)
@@ -378,6 +384,7 @@ func (l *lease) failed(err error) error {
 	}
 	q.close(l, OutcomeFailed, time.Now(), computed{})
 	l.cancel()
+	q.note(l, OutcomeFailed, err)
 	for _, x := range l.pieces {
 		x.failures = append(x.failures, failure{d, computing(d.id, l.tile, err)})
 	}
@@ -398,6 +405,7 @@ func (l *lease) wrong(r *kernels.Result, busy time.Duration, err error) error {
 		now := time.Now()
 		q.close(l, OutcomeWrong, now, l.computed(r, busy, now))
 		l.cancel()
+		q.note(l, OutcomeWrong, err)
 		q.counts.retries += q.giveBack(l.pieces)
 	}
 	q.takeBack(q.convict(d, computing(d.id, l.tile, err)))
@@ -430,9 +438,11 @@ func (l *lease) lost(err error) error {
 		q.revoke(l, OutcomeStopped) // the host has never seen it
 		q.leave(l.puller.device)
 	case errors.Is(err, errHostGone):
+		q.note(l, OutcomeLost, err)
 		q.revoke(l, OutcomeLost)
 		q.setAside(l.puller.device, computing(l.puller.device.id, l.tile, err))
 	default:
+		q.note(l, OutcomeLost, err)
 		q.revoke(l, OutcomeLost)
 		q.setBack(l, err)
 	}

@@ -216,7 +216,7 @@ func (o *hostedOperands) openFiles() error {
 		f, err := npy.OpenSame(ref)
 		if err != nil {
 			// Whoever asks need not learn what else there is.
-			o.fetching.host.log("a shared file: %v", err)
+			o.fetching.host.log.Warn("shared file not used", "err", err)
 			return fmt.Errorf("%s is not there, or differs in size, time or content: let the host reach the same file by the same name, "+
 				"or leave --shared-fs out; its log says more", printable(ref.Path))
 		}

@@ -3,6 +3,7 @@ package dist
 import (
 	"container/heap"
 	"context"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
@@ -44,6 +45,7 @@ type queue struct {
 	// grows while the job has not ended.
 	putting  sync.WaitGroup
 	progress progress
+	log      *slog.Logger  // or nil
 	joinable bool          // devices may come
 	wait     time.Duration // for a device, when there is none
 
@@ -82,6 +84,8 @@ type deviceUse struct {
 	left    bool      // aside because it left in peace: its leases are still answered
 	setback int       // answers without a result since the last one with
 	work    work
+	out     int // leases, those revoked not among them
+	faults  faults
 	lines   operandLines // if it has a grid
 
 	// If results are verified: what it has answered, and whether one was wrong.
@@ -139,6 +143,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		verify: opts.Verify,
 		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
 		progress: progress{report: opts.Progress},
+		log:      opts.Log,
 		joinable: opts.Join != nil,
 		spans:    opts.Spans,
 	}
@@ -336,6 +341,7 @@ func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
 		return
 	}
 	d.putAside(cause)
+	q.say("device "+string(d.state()), "device", d.id, "err", cause.Err)
 	for _, l := range slices.Clone(q.live) {
 		if l.puller.device == d {
 			q.revoke(l, OutcomeLost)

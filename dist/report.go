@@ -12,6 +12,9 @@ import (
 
 // Report says how a job went.
 type Report struct {
+	// Done is the part of the job's cost that is done, from 0 to 1.
+	Done float64
+
 	// Makespan runs from the first pull to the last result stored.
 	Makespan time.Duration
 
@@ -44,8 +47,13 @@ type Report struct {
 // result, or a part of it, was used.
 type DeviceReport struct {
 	ID    string
+	Key   string // what it is known by from one session with its host to the next; see Convicted
+	State State
 	Slots int
 	Tiles int
+
+	// InFlight counts the leases that it has now.
+	InFlight int
 
 	// Busy is the time in which the device computed, on one tile or several.
 	Busy time.Duration
@@ -63,6 +71,14 @@ type DeviceReport struct {
 	// is a *DeviceError. SetAsideAt is when that was, from the first pull on.
 	SetAside   error
 	SetAsideAt time.Duration
+
+	// Failures counts the leases that failed, were lost, or had a result that was
+	// found to be wrong. LastError, a *DeviceError or nil, says why the last one did that
+	// the device answered so or left unanswered, and LastErrorAt when, from the first
+	// pull on.
+	Failures    int
+	LastError   error
+	LastErrorAt time.Duration
 }
 
 // Span is one lease. Its times count from the first pull, on the clock of this
@@ -181,13 +197,14 @@ func (q *queue) report() *Report {
 	if q.total > 0 {
 		r.Before = q.before / q.total
 	}
+	r.Done = q.done()
 	if !q.counts.last.IsZero() {
 		r.Makespan = q.counts.last.Sub(q.counts.began)
 	}
 	began := 0
 	for _, d := range q.devices {
 		e := DeviceReport{
-			ID: d.id, Slots: d.slots, Tiles: d.work.tiles, Busy: d.work.busy.total(),
+			ID: d.id, Key: d.key, State: d.state(), Slots: d.slots, Tiles: d.work.tiles, InFlight: d.out, Failures: d.faults.count, Busy: d.work.busy.total(),
 			Cost: d.work.cost, BytesIn: d.work.bytesIn, BytesOut: d.work.bytesOut,
 		}
 		if todo := q.total - q.before; todo > 0 {
@@ -199,6 +216,9 @@ func (q *queue) report() *Report {
 		if d.aside != nil && (!d.left || d.wrong) {
 			e.SetAside, e.SetAsideAt = d.aside, q.counts.at(d.asideAt)
 		}
+		if d.faults.last != nil {
+			e.LastError, e.LastErrorAt = d.faults.last, d.faults.lastAt.Sub(q.counts.began)
+		}
 		if d.began {
 			began++
 			r.Ideal += e.Busy
@@ -207,6 +227,14 @@ func (q *queue) report() *Report {
 	}
 	r.Ideal /= time.Duration(max(1, began))
 	return r
+}
+
+// done returns the part of the job's cost that is done. q.mu is held.
+func (q *queue) done() float64 {
+	if q.over && q.err == nil {
+		return 1
+	}
+	return min(1, q.costDone/q.total)
 }
 
 // progressEvery is the least time between two calls of Options.Progress.
@@ -231,7 +259,7 @@ func (p *progress) tell(q *queue) {
 		return
 	}
 	q.mu.Lock()
-	done, over := min(1, q.costDone/q.total), q.over
+	done, over := q.done(), q.over
 	q.mu.Unlock()
 	if !over {
 		p.last = now

@@ -35,6 +35,9 @@ const (
 // in memory of its own, and its Runner is closed when it stops.
 func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts Options) (*Report, error) {
 	q := newQueue(job, sink, opts)
+	if opts.Live != nil {
+		opts.Live.queue.Store(q)
+	}
 	var uses []*deviceUse
 	var taken []Device
 	for _, d := range devices {

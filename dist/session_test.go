@@ -49,8 +49,9 @@ func sessionsOnPipes(t *testing.T, rate int) (ends [2]*session) {
 // hostOn has a host of d serve the coordinator at the other end of s.
 func hostOn(t *testing.T, s *session, d Device) {
 	t.Helper()
+	h := NewHost("host", []Device{d}, make([]DeviceInfo, 1), nil)
 	c := &hosting{
-		host: NewHost("host", []Device{d}, make([]DeviceInfo, 1), nil), session: s,
+		host: h, log: h.log, session: s,
 		jobs: map[uint64]*hostedJob{}, leases: map[uint64]*hostedLease{},
 	}
 	served := make(chan error, 1)

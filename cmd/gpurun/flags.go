@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ type jobFlags struct {
 	trace  string
 	json   bool
 	quiet  bool
+	log    logFormat
+
+	metrics string
 }
 
 // hostFlags are the flags of verbs whose jobs other machines can work on.
@@ -46,14 +50,37 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.trace, "trace", "", "write a Chrome trace of every tile to this file")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON on stdout")
 	flags.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
+	f.log.add(cmd, "log hosts and devices that come, go and fail, as text or json on stderr")
+	flags.StringVar(&f.metrics, "metrics", "", metricsUsage)
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl", "none")
 	fixed(cmd, "tile", "auto")
 }
 
-func (f *jobFlags) config() *gpurun.Config {
-	return &gpurun.Config{
-		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state, Trace: f.trace != "",
+// metricsUsage is the help of the flag metrics.
+const metricsUsage = "serve metrics for Prometheus at this address, host:port or :port, over plain HTTP: /metrics and /healthz"
+
+// config returns what the flags say. The log goes to bar, if it is not nil, or else to
+// stderr.
+func (f *jobFlags) config(stderr io.Writer, bar *progress) *gpurun.Config {
+	if bar != nil {
+		stderr = bar
 	}
+	config := &gpurun.Config{
+		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state,
+		Log: f.log.open(stderr, f.quiet), Metrics: f.metrics, Trace: f.trace != "",
+	}
+	if bar != nil {
+		config.Progress = bar.set
+	}
+	return config
+}
+
+// bar returns what shows the progress on stderr, or nil where none is to be shown.
+func (f *jobFlags) bar(stderr io.Writer) *progress {
+	if f.quiet {
+		return nil
+	}
+	return newProgress(stderr)
 }
 
 // noteState says what is kept in the folder of --state, if anything is, with what that

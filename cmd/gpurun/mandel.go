@@ -123,6 +123,7 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer eng.Close()
+	defer bar.finish()
 	out, err := output.Create(f.output)
 	if err != nil {
 		return err
@@ -162,14 +163,13 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 
 // open opens the engine, which shows its progress on the bar.
 func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engine, *progress, error) {
-	config := f.config()
+	bar := f.bar(stderr)
+	config := f.config(stderr, bar)
 	f.hostFlags.set(config)
-	var bar *progress
-	if !f.quiet {
-		bar = newProgress(stderr)
-	}
-	config.Progress = bar.set
 	eng, err := gpurun.Open(ctx, config)
+	if err == nil {
+		bar.watch(eng.Live)
+	}
 	return eng, bar, err
 }
 

@@ -83,19 +83,16 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	if err := f.check(cmd, files); err != nil {
 		return err
 	}
-	var bar *progress
-	config := f.config()
+	bar := f.bar(cmd.ErrOrStderr())
+	config := f.config(cmd.ErrOrStderr(), bar)
 	f.hostFlags.set(config)
 	config.SharedFiles = f.shared
-	if len(files) > 0 && !f.quiet {
-		bar = newProgress(cmd.ErrOrStderr())
-		config.Progress = bar.set
-	}
 	eng, err := gpurun.Open(cmd.Context(), config)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
+	defer bar.finish()
 	trace, err := f.createTrace()
 	if err != nil {
 		return err
@@ -107,16 +104,15 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	what := f.output
 	if len(files) > 0 {
 		f.noteState(cmd, goesOn)
+		bar.watch(eng.Live)
 		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
-		bar.finish()
-		if err != nil {
-			f.noteState(cmd, keptFor)
-		}
 	} else {
 		what = fmt.Sprintf("%d×%d by %d×%d, %s", f.size.m, f.size.k, f.size.k, f.size.n, f.dtype)
-		err = f.multiplyRandom(cmd.Context(), eng)
+		err = f.multiplyRandom(cmd.Context(), eng, bar)
 	}
+	bar.finish()
 	if err != nil {
+		f.noteState(cmd, keptFor)
 		return err
 	}
 	report := eng.Report()
@@ -153,8 +149,8 @@ func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 	return checkDType(f.dtype)
 }
 
-// multiplyRandom multiplies two random matrices on the devices of eng.
-func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine) error {
+// multiplyRandom multiplies two random matrices on the devices of eng, which bar shows.
+func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine, bar *progress) error {
 	all, _ := gpurun.AllDevices() // the first is this machine's CPU, whatever else fails
 	if err := f.size.fit(f.dtype, all[0].Memory); err != nil {
 		return err
@@ -163,6 +159,7 @@ func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine) er
 	if err != nil {
 		return err
 	}
+	bar.watch(eng.Live)
 	return multiply(ctx, eng)
 }
 

@@ -9,16 +9,22 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"github.com/gpurun/gpurun"
 )
 
-// progress shows how much of a job is done, on a terminal and nowhere else. A
-// nil one shows nothing.
+// progress shows how much of a job is done, and under that what each of several devices
+// does, on a terminal and nowhere else. A nil one shows nothing.
 type progress struct {
 	mu    sync.Mutex
 	start time.Time
-	out   io.Writer
+	out   *os.File
 	bars  *mpb.Progress
 	bar   *mpb.Bar
+	live  func() *gpurun.Report // or nil
+	begin *time.Timer
+	rates rates // of the goroutine that renders the bar
+	ended bool
 }
 
 const (
@@ -27,6 +33,9 @@ const (
 
 	progressTotal = 10000
 	progressWidth = 64
+
+	// refreshRate is the time from one look of the bar to the next.
+	refreshRate = 200 * time.Millisecond
 )
 
 // newProgress returns a bar on stderr, or nil where stderr is not a terminal.
@@ -38,6 +47,53 @@ func newProgress(stderr io.Writer) *progress {
 	return &progress{start: time.Now(), out: f}
 }
 
+// watch has what live returns shown too, from soon after now on if that is not nil: also
+// while no part of a job is done.
+func (p *progress) watch(live func() *gpurun.Report) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live = live
+	p.begin = time.AfterFunc(progressDelay, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch {
+		case p.ended:
+		case live() != nil:
+			p.show()
+		default:
+			p.begin.Reset(refreshRate)
+		}
+	})
+}
+
+// show makes the bar, if it is not there. p.mu is held.
+func (p *progress) show() {
+	if p.bar != nil || p.ended {
+		return
+	}
+	p.bars = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(progressWidth), mpb.WithRefreshRate(refreshRate))
+	options := []mpb.BarOption{
+		mpb.BarRemoveOnComplete(),
+		mpb.AppendDecorators(
+			decor.Percentage(decor.WCSyncSpace),
+			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace), ""),
+		),
+	}
+	if live := p.live; live != nil {
+		options = append(options, mpb.BarExtender(mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			_, height, err := term.GetSize(int(p.out.Fd()))
+			if err != nil || s.Aborted || s.Completed {
+				return nil
+			}
+			return writeLive(w, live, &p.rates, s.AvailableWidth, height)
+		}), false))
+	}
+	p.bar = p.bars.AddBar(progressTotal, options...)
+}
+
 // set shows done, from 0 to 1.
 func (p *progress) set(done float64) {
 	if p == nil {
@@ -45,19 +101,23 @@ func (p *progress) set(done float64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bar == nil {
-		if time.Since(p.start) < progressDelay || done >= 1 {
-			return
-		}
-		p.bars = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(progressWidth))
-		p.bar = p.bars.AddBar(progressTotal,
-			mpb.BarRemoveOnComplete(),
-			mpb.AppendDecorators(
-				decor.Percentage(decor.WCSyncSpace),
-				decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace), ""),
-			))
+	if p.bar == nil && (time.Since(p.start) < progressDelay || done >= 1) {
+		return
 	}
-	p.bar.SetCurrent(min(int64(done*progressTotal), progressTotal-1))
+	p.show()
+	if p.bar != nil {
+		p.bar.SetCurrent(min(int64(done*progressTotal), progressTotal-1))
+	}
+}
+
+// Write writes lines, above the bar if there is one.
+func (p *progress) Write(lines []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		return p.bars.Write(lines)
+	}
+	return p.out.Write(lines)
 }
 
 // finish takes the bar away.
@@ -67,6 +127,10 @@ func (p *progress) finish() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ended = true
+	if p.begin != nil {
+		p.begin.Stop()
+	}
 	if p.bar != nil {
 		p.bar.Abort(true)
 		p.bars.Wait()

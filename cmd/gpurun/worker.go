@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +22,10 @@ func workerCommand() *cobra.Command {
 		memory byteCount
 		trust  trustFlags
 		quiet  bool
+
+		metrics string
 	)
+	log := logFormat("text")
 	cmd := &cobra.Command{
 		Use:   "worker (--listen ADDR | --join ADDR)",
 		Short: "Compute tiles for gpurun on other machines",
@@ -46,9 +49,9 @@ addresses of this machine are served.`,
 			if (listen == "") == (join == "") {
 				return usagef("say either where to listen, such as --listen 127.0.0.1:9473, or whom to join, such as --join head:9473")
 			}
-			config := &gpurun.Config{Devices: device, Memory: int64(memory), Listen: listen}
+			config := &gpurun.Config{Devices: device, Memory: int64(memory), Listen: listen, Metrics: metrics}
 			trust.set(config)
-			return work(cmd, config, join, quiet)
+			return work(cmd, config, join, log.open(cmd.ErrOrStderr(), quiet))
 		},
 	}
 	flags := cmd.Flags()
@@ -58,18 +61,15 @@ addresses of this machine are served.`,
 	flags.Var(&memory, "mem", "the most memory to use on each device (default 80 % of it), and for the matrices of products (default half of this machine's)")
 	trust.add(cmd)
 	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	log.add(cmd, "how the log on stderr is written")
+	flags.StringVar(&metrics, "metrics", "", metricsUsage)
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
 	return cmd
 }
 
 // work runs a worker that listens where config says, or else joins join.
-func work(cmd *cobra.Command, config *gpurun.Config, join string, quiet bool) error {
-	say := func(format string, args ...any) {
-		if !quiet {
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
-		}
-	}
-	w, err := gpurun.OpenWorker(cmd.Context(), config, say)
+func work(cmd *cobra.Command, config *gpurun.Config, join string, log *slog.Logger) error {
+	w, err := gpurun.OpenWorker(cmd.Context(), config, log)
 	if err != nil {
 		return err
 	}
@@ -81,10 +81,10 @@ func work(cmd *cobra.Command, config *gpurun.Config, join string, quiet bool) er
 		ids = append(ids, d.ID)
 	}
 	if join != "" {
-		say("joining %s with %s", join, strings.Join(ids, ", "))
+		log.Info(fmt.Sprintf("joining %s with %s", join, strings.Join(ids, ", ")))
 		return w.Join(ctx, join)
 	}
-	say("listening at %v with %s", w.Addr(), strings.Join(ids, ", "))
+	log.Info(fmt.Sprintf("listening at %v with %s", w.Addr(), strings.Join(ids, ", ")))
 	return w.Serve(ctx)
 }
 

@@ -96,7 +96,7 @@ func release(folder, version string, targets []string) error {
 // build builds the command. What of the environment would change its bytes is set, and
 // git is not asked: a build from an archive of the source has the same bytes.
 func build(out, version, goos, arch string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.release="+version, "-o", out, "./cmd/gpurun")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X github.com/gpurun/gpurun/internal/version.release="+version, "-o", out, "./cmd/gpurun")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0", "GOEXPERIMENT=", "GOFIPS140=off")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build for %s/%s: %w\n%s", goos, arch, err, said)

@@ -1,0 +1,71 @@
+package dist
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Live shows how a Run goes while it does: see Options.Live. The zero value is good,
+// for one Run. Its method may be called by several goroutines.
+type Live struct{ queue atomic.Pointer[queue] }
+
+// Report returns the report of the Run as it stands, or nil before it has begun. After
+// the Run it is that which Run has returned.
+func (l *Live) Report() *Report {
+	q := l.queue.Load()
+	if q == nil {
+		return nil
+	}
+	return q.report()
+}
+
+// State says in a word what a device does in a job.
+type State string
+
+// The states of a device.
+const (
+	StateStarting State = "starting"  // it is made ready for the job
+	StateWorking  State = "working"   // it has leases
+	StateIdle     State = "idle"      // it has none: nothing is left for it, or the job is done
+	StateSetAside State = "set aside" // it gets no more, as DeviceReport.SetAside says
+	StateGone     State = "gone"      // its host left, or cannot be reached; it comes back as another device
+)
+
+// state returns the state of d. The queue's mutex is held.
+func (d *deviceUse) state() State {
+	switch {
+	case d.aside != nil && !d.wrong && (d.left || errors.Is(d.aside, errHostGone)):
+		return StateGone
+	case d.aside != nil:
+		return StateSetAside
+	case !d.began:
+		return StateStarting
+	case d.out > 0:
+		return StateWorking
+	}
+	return StateIdle
+}
+
+// faults are what went wrong on a device.
+type faults struct {
+	count  int // leases that failed, were lost, or had a wrong result
+	last   *DeviceError
+	lastAt time.Time
+}
+
+// note keeps why a lease ended without a result that counts, and logs it. q.mu is held.
+func (q *queue) note(l *lease, outcome Outcome, err error) {
+	d := l.puller.device
+	d.faults.last, d.faults.lastAt = computing(d.id, l.tile, err), time.Now()
+	q.say("tile "+string(outcome), "device", d.id, "tile", l.tile.String(), "err", err)
+}
+
+// say logs a warning: in a goroutine, as q.mu is held, but before Run returns. Once the
+// job is over nothing is logged.
+func (q *queue) say(what string, attributes ...any) {
+	if q.log == nil || q.over {
+		return
+	}
+	q.putting.Go(func() { q.log.Warn(what, attributes...) })
+}
