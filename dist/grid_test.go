@@ -35,12 +35,18 @@ func (r griddedRunner) Grid() tiler.Grid { return r.grid }
 // grid.
 func runGridded(t *testing.T, job fakeJob, grid tiler.Grid, slots int, rates ...float64) *Report {
 	t.Helper()
+	return runGriddedWith(t, Options{}, job, grid, slots, rates...)
+}
+
+func runGriddedWith(t *testing.T, opts Options, job fakeJob, grid tiler.Grid, slots int, rates ...float64) *Report {
+	t.Helper()
+	opts.Spans = true
 	sink := newCheckSink(job)
 	var devices []Device
 	for i, rate := range rates {
 		devices = append(devices, &griddedDevice{fakeDevice{id: string(rune('a' + i)), slots: slots, rate: rate}, grid})
 	}
-	report, err := Run(t.Context(), job, devices, sink, Options{Spans: true})
+	report, err := Run(t.Context(), job, devices, sink, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +58,29 @@ func runGridded(t *testing.T, job fakeJob, grid tiler.Grid, slots int, rates ...
 		}
 	}
 	return report
+}
+
+// TestGridLongest bounds the time of tiles that could be as large as the job: they are about
+// square then, and only the first, by which the rate is learnt, may take longer.
+func TestGridLongest(t *testing.T) {
+	for _, rates := range [][]float64{{1e4}, {1e4, 5e3}} {
+		synctest.Test(t, func(t *testing.T) {
+			const longest = 5 * time.Second
+			r := runGriddedWith(t, Options{Longest: longest}, fakeJob{1000, 1000},
+				tiler.Grid{StepX: 1, StepY: 1, MaxW: 1000, MaxH: 1000}, 1, rates...)
+			for _, s := range r.Spans[len(rates):] {
+				if took := s.End - s.Start; took > longest*5/4 {
+					t.Errorf("rates %v: tile %v took %v", rates, s.Tile, took)
+				}
+				if long, short := max(s.Tile.W, s.Tile.H), min(s.Tile.W, s.Tile.H); len(rates) == 1 && long > 3*short {
+					t.Errorf("tile %v is a strip", s.Tile)
+				}
+			}
+			if n := len(r.Spans); n > 50 {
+				t.Errorf("rates %v: %d tiles", rates, n)
+			}
+		})
+	}
 }
 
 // TestGridAlone has one device get the largest tiles from the first on, one at a time.

@@ -114,7 +114,8 @@ func (p *puller) grain() time.Duration {
 // from a pool of work that pullers of the given rates, added up, share.
 func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int) {
 	if p.device.reads() {
-		return q.wantToRead(p, pool, rates, time.Now()), q.fairShare()
+		most := q.mostToRead(p)
+		return q.wantToRead(p, pool, rates, most, time.Now()), most
 	}
 	if p.device.grid != nil {
 		return q.wantOfProduct(p, pool, rates), q.maxArea
@@ -161,21 +162,15 @@ const (
 // wantToRead is want for a device that reads operands, and the more of them the smaller
 // its tiles are. Its costs are known, so that it takes, in one tile if there is room,
 // what it does until all are done if they keep to their rates.
-func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float64 {
-	longest := math.Inf(1) // as cost
-	if r := p.rate.perSecond(); q.longest > 0 && r > 0 {
-		longest = r * q.longest.Seconds()
-	}
-	if q.slotsInUse() == 1 && !q.joinable {
-		if q.longest > 0 && math.IsInf(longest, 1) {
-			return q.firstOfProduct()
-		}
-		return longest
+func (q *queue) wantToRead(p *puller, pool, rates float64, most int, now time.Time) float64 {
+	r := p.rate.perSecond()
+	alone := q.slotsInUse() == 1 && !q.joinable
+	if alone && (q.longest == 0 || r > 0) {
+		return math.Inf(1)
 	}
 	g := p.device.grid
-	largest := min(float64(g.MaxW)*float64(g.MaxH), float64(q.fairShare()))
+	largest := min(float64(g.MaxW)*float64(g.MaxH), float64(most))
 	least := readingGrain * largest * q.total / float64(q.job.Bounds().Area())
-	r := p.rate.perSecond()
 	if r == 0 {
 		want := max(least, pool*readingProbe/float64(q.slotsInUse()))
 		if q.longest > 0 {
@@ -190,7 +185,19 @@ func (q *queue) wantToRead(p *puller, pool, rates float64, now time.Time) float6
 		}
 		pool += part * l.cost
 	}
-	return min(max(least, r*pool/rates, r*p.grain().Seconds()), longest)
+	return max(least, r*pool/rates, r*p.grain().Seconds())
+}
+
+// mostToRead returns the elements of the largest tile of p, which reads operands: its
+// device's share of the job and, if it is known to take longer, what it does in
+// Options.Longest.
+func (q *queue) mostToRead(p *puller) int {
+	most := q.fairShare()
+	if r := p.rate.perSecond(); q.longest > 0 && r > 0 {
+		inTime := r * q.longest.Seconds() / q.total * float64(q.job.Bounds().Area())
+		most = max(1, int(min(float64(most), inTime)))
+	}
+	return most
 }
 
 // firstOfProduct returns the cost of a first tile, by which a rate can be told.
