@@ -365,9 +365,9 @@ func (e *Engine) leavesChoice() bool {
 	return true
 }
 
-// keep makes r the report of the last job, and counts it.
-func (e *Engine) keep(r *Report) {
-	e.metrics.Job(r.Job, r.Done == 1)
+// keep makes r the report of the last job, which has ended with err, and counts it.
+func (e *Engine) keep(r *Report, err error) {
+	e.metrics.Job(r.Job, err == nil)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.report = r

@@ -87,9 +87,7 @@ func (e *Engine) observe(job kernels.Job, devices []device.Device, infos []Devic
 	work := workOf(job, opts.Cost)
 	infos = slices.Clip(infos)
 	l := e.liveJob()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.part = func() *Report {
+	part := func() *Report {
 		all := infos
 		if e.cluster != nil {
 			all = append(all, e.cluster.infos()...)
@@ -102,6 +100,9 @@ func (e *Engine) observe(job kernels.Job, devices []device.Device, infos []Devic
 		out.estimate(work)
 		return out
 	}
+	l.mu.Lock()
+	l.part = part
+	l.mu.Unlock()
 	e.metrics.Begin(live)
 	bounds := job.Bounds()
 	e.log.Debug("job begins", "kernel", job.Kernel(), "width", bounds.W, "height", bounds.H)

@@ -55,7 +55,7 @@ func (e *Engine) MandelbrotBands(ctx context.Context, v View, put func(band *Fie
 
 // computeBands computes v, which is valid and has its defaults filled in, in bands of so
 // many rows, and calls put with each.
-func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*Field) error) error {
+func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*Field) error) (err error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*F
 		if report := b.sum.report; report != nil {
 			b.live.show(nil) // the report will be the caller's
 			report.Seconds = time.Since(b.start).Seconds()
-			e.keep(report)
+			e.keep(report, err)
 		}
 	}()
 	computing.Go(func() {
@@ -187,7 +187,7 @@ func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
 			}
 		}
 		if len(todo) == 0 {
-			return &Report{Job: job.Kernel(), Resumed: 1, Done: 1, convicted: b.convicted}, nil
+			return &Report{Job: job.Kernel(), Devices: []DeviceReport{}, Resumed: 1, Done: 1, convicted: b.convicted}, nil
 		}
 		sink = &stateSink{Sink: sink, ctx: ctx, journal: b.journal, down: band.Y}
 	}

@@ -212,12 +212,12 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	done := compute(p, &stop)
 	report := productReport(e.spare, &p, time.Since(start), done)
 	failed.tell(report)
-	e.keep(report)
+	if !done {
+		err = ctx.Err()
+	}
+	e.keep(report, err)
 	if e.server != nil {
 		e.metrics.Add(&dist.Report{Devices: []dist.DeviceReport{{Key: e.spare.ID(), Tiles: report.Devices[0].Tiles, Busy: time.Since(start)}}})
 	}
-	if !done {
-		return ctx.Err()
-	}
-	return nil
+	return err
 }

@@ -82,7 +82,7 @@ func source[T float32 | float64](e *Engine, f *npy.File) (kernels.Source[T], err
 	return sharedMatrix[T]{fileMatrix[T]{f}, reference}, nil
 }
 
-func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string, a, b *npy.File) error {
+func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string, a, b *npy.File) (err error) {
 	start := time.Now()
 	if a.Cols != b.Rows {
 		return shapeError("%s is %d×%d and %s is %d×%d: the second must have as many rows as the first has columns",
@@ -114,7 +114,7 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 	if report != nil {
 		defer func() {
 			report.Seconds = time.Since(start).Seconds()
-			e.keep(report)
+			e.keep(report, err)
 		}()
 	}
 	if err != nil {

@@ -64,21 +64,21 @@ func (p *productFile) commit() error {
 	if p.journal == nil {
 		return p.file.Commit()
 	}
+	if err := p.journal.Sync(); err != nil {
+		return err
+	}
 	if err := p.file.Adopt(p.ctx, p.journal.Output()); err != nil {
 		return err
 	}
 	if err := p.file.Commit(); err != nil {
 		return err
 	}
-	dir := p.journal.Dir()
-	p.close()
-	return journal.Finish(dir)
+	return p.journal.Finish()
 }
 
 // close lets go of Config.State.
 func (p *productFile) close() {
 	if p.journal != nil {
 		p.journal.Close(p.ctx)
-		p.journal = nil
 	}
 }

@@ -202,10 +202,10 @@ func spread[T float32 | float64](ctx context.Context, e *Engine, who spreading, 
 	report.Seconds = time.Since(start).Seconds()
 	switch {
 	case err == nil || !e.leavesChoice():
-		e.keep(report)
+		e.keep(report, err)
 		return nil, err
 	case ctx.Err() != nil:
-		e.keep(report)
+		e.keep(report, err)
 		return nil, ctx.Err()
 	}
 	if err := copyMatrix(ctx, result(&p), before); err != nil {

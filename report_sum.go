@@ -23,7 +23,7 @@ type reportSum struct {
 // in the devices' shares of the work is what it took: iterations, and its pixels.
 func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iterations int64) {
 	if s.report == nil {
-		s.report, s.began = &Report{Job: r.Job}, began
+		s.report, s.began = &Report{Job: r.Job, Devices: []DeviceReport{}}, began
 	}
 	sum := s.report
 	sum.Makespan += r.Makespan
@@ -68,7 +68,7 @@ func (s *reportSum) clone() reportSum {
 	c := *s
 	if s.report != nil {
 		report := *s.report
-		report.spans, report.Devices = nil, slices.Clone(report.Devices)
+		report.spans, report.asides, report.Devices = nil, slices.Clip(report.asides), slices.Clone(report.Devices)
 		c.report, c.shares = &report, slices.Clone(s.shares)
 	}
 	return c

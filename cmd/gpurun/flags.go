@@ -77,28 +77,27 @@ func (f *jobFlags) config(stderr io.Writer, bar *progress) *gpurun.Config {
 
 // bar returns what shows the progress on stderr, or nil where none is to be shown.
 func (f *jobFlags) bar(stderr io.Writer) *progress {
-	if f.quiet {
+	if f.silent() {
 		return nil
 	}
 	return newProgress(stderr)
 }
 
-// noteState says what is kept in the folder of --state, if anything is, with what that
-// means.
-func (f *jobFlags) noteState(cmd *cobra.Command, format string) {
-	if f.state == "" || f.quiet {
+// silent reports whether nothing but errors and the log goes to stderr: a log in JSON is
+// for a program to read.
+func (f *jobFlags) silent() bool { return f.quiet || f.log == "json" }
+
+// noteState says of a job that failed with err, and was begun at start, what is kept of it.
+func (f *jobFlags) noteState(cmd *cobra.Command, start time.Time, err error) {
+	if f.state == "" || f.silent() {
 		return
 	}
-	if s, err := gpurun.ReadState(f.state); err == nil && !s.Finished && s.Done > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: "+format+"\n", 100*s.Done, f.state)
+	s, unreadable := gpurun.ReadState(f.state)
+	if err == nil || unreadable != nil || s.RunBegan.Before(start) || s.Finished {
+		return
 	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: %.1f %% is kept in %s: the same command goes on from there\n", 100*s.Done, f.state)
 }
-
-// What noteState says when a job begins and when it has failed.
-const (
-	goesOn  = "%.1f %% is done in %s: going on from there"
-	keptFor = "%.1f %% is kept in %s: the same command goes on from there"
-)
 
 // resumed says what part of the result came from the folder of --state, if any did.
 func (f *jobFlags) resumed(report *gpurun.Report) string {

@@ -28,11 +28,11 @@ func (f *logFormat) add(cmd *cobra.Command, usage string) {
 	fixed(cmd, "log", "text", "json")
 }
 
-// open returns the log, on w, or nil if there is none. A quiet one has errors only.
+// open returns the log, on w, or nil if there is none. A quiet one has warnings only.
 func (f logFormat) open(w io.Writer, quiet bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if quiet {
-		options.Level = slog.LevelError
+		options.Level = slog.LevelWarn
 	}
 	switch f {
 	case "text":

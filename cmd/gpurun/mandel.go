@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -134,28 +135,28 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer trace.Discard()
-	if !f.quiet {
+	if !f.silent() {
 		noteMissingHosts(cmd, eng)
 	}
-	if !view.Resolvable() && !f.quiet {
+	if !view.Resolvable() && !f.silent() {
 		fmt.Fprintf(stderr, "gpurun: note: at span %g the pixels are closer together than %v can tell apart\n", view.Span, view.Resolve())
 	}
 
-	f.noteState(cmd, goesOn)
 	err = writeImage(ctx, eng, view, format, palette, out)
 	bar.finish()
 	if err != nil {
-		f.noteState(cmd, keptFor)
+		f.noteState(cmd, start, err)
 		return err
-	}
-	if f.state != "" {
-		if err := gpurun.FinishState(f.state); err != nil {
-			return err
-		}
 	}
 	report := eng.Report()
 	if err := f.writeTrace(trace, report); err != nil {
 		return err
+	}
+	if f.state != "" {
+		// Somebody who waited for the folder has it: it is theirs to finish.
+		if err := gpurun.FinishState(f.state); err != nil && !errors.Is(err, gpurun.ErrStateBusy) {
+			return err
+		}
 	}
 	report.Seconds = time.Since(start).Seconds()
 	return f.tell(cmd, view, report, out.Name())
@@ -175,9 +176,9 @@ func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engin
 
 // tell prints the report, and the last line of a run.
 func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Report, name string) error {
-	if !f.quiet {
+	if !f.silent() {
 		noteSetAside(cmd, report)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s by %s%s\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d×%d, %v, %d iterations at most, in %.2f s%s%s\n",
 			name, v.Width, v.Height, v.Resolve(), v.MaxIter, report.Seconds, shares(report), f.resumed(report))
 	}
 	if !f.json {
@@ -198,7 +199,7 @@ func noteSetAside(cmd *cobra.Command, report *gpurun.Report) {
 	}
 }
 
-// shares says which device did what part of the work.
+// shares says by which device what part of the work was done, or nothing if none was.
 func shares(report *gpurun.Report) string {
 	var parts []string
 	for _, d := range report.Devices {
@@ -207,7 +208,10 @@ func shares(report *gpurun.Report) string {
 		}
 		parts = append(parts, fmt.Sprintf("%s %.0f %%", deviceName(d), 100*d.Share))
 	}
-	return strings.Join(parts, ", ")
+	if len(parts) == 0 {
+		return ""
+	}
+	return " by " + strings.Join(parts, ", ")
 }
 
 // deviceName returns a device's id, with its host before it.

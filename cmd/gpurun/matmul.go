@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -83,6 +84,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	if err := f.check(cmd, files); err != nil {
 		return err
 	}
+	start := time.Now()
 	bar := f.bar(cmd.ErrOrStderr())
 	config := f.config(cmd.ErrOrStderr(), bar)
 	f.hostFlags.set(config)
@@ -98,12 +100,11 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	defer trace.Discard()
-	if !f.quiet {
+	if !f.silent() {
 		noteMissingHosts(cmd, eng)
 	}
 	what := f.output
 	if len(files) > 0 {
-		f.noteState(cmd, goesOn)
 		bar.watch(eng.Live)
 		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
 	} else {
@@ -112,7 +113,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	}
 	bar.finish()
 	if err != nil {
-		f.noteState(cmd, keptFor)
+		f.noteState(cmd, start, err)
 		return err
 	}
 	report := eng.Report()
@@ -165,9 +166,9 @@ func (f *matmulFlags) multiplyRandom(ctx context.Context, eng *gpurun.Engine, ba
 
 // tell prints the last line of a run, of which what is the result, and the report.
 func (f *matmulFlags) tell(cmd *cobra.Command, what string, report *gpurun.Report) error {
-	if !f.quiet {
+	if !f.silent() {
 		noteSetAside(cmd, report)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s by %s%s: %.3g GFLOP/s\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s, in %.3g s%s%s: %.3g GFLOP/s\n",
 			what, report.Seconds, shares(report), f.resumed(report), (1-report.Resumed)*float64(report.Flops)/max(report.Seconds, 1e-9)/1e9)
 	}
 	if !f.json {

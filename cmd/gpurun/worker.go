@@ -60,7 +60,7 @@ addresses of this machine are served.`,
 	flags.StringSliceVar(&device, "device", []string{"auto"}, "auto (all GPUs, else the CPU), all, cpu, gpu, opencl, or ids from 'gpurun devices', separated by commas")
 	flags.Var(&memory, "mem", "the most memory to use on each device (default 80 % of it), and for the matrices of products (default half of this machine's)")
 	trust.add(cmd)
-	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors and warnings")
 	log.add(cmd, "how the log on stderr is written")
 	flags.StringVar(&metrics, "metrics", "", metricsUsage)
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")

@@ -227,19 +227,44 @@ func (j *Journal) ReadRows(ctx context.Context, y, rows int, planes [][]byte) er
 	return nil
 }
 
-// Close lets go of the folder. What was put is safe from the end of the process, and on the
-// disk as of the last sync. It waits for a sync that has begun, unless ctx is done. The error
-// is that of an earlier sync.
-func (j *Journal) Close(ctx context.Context) error {
+// Sync returns when what was put is on the disk, or why it is not.
+func (j *Journal) Sync() error {
+	err := j.output.Sync()
+	if err == nil {
+		err = j.records.Sync()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil && j.err == nil {
+		j.err = j.writing(err)
+	}
+	return j.err
+}
+
+// Finish is the function Finish for a journal that is open. Only Close may be called
+// after it.
+func (j *Journal) Finish() error {
+	if err := j.append(record{kind: kindFinished}); err != nil {
+		return err
+	}
+	if err := j.records.Sync(); err != nil {
+		return j.writing(err)
+	}
+	if err := os.Remove(j.Output()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the state of a job that is done: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of the folder. What was put outlives the process, and a crash of the machine
+// as of the last sync. It waits for a sync that has begun, unless ctx is done.
+func (j *Journal) Close(ctx context.Context) {
 	close(j.stop)
 	select {
 	case <-j.stopped:
 	case <-ctx.Done():
 	}
 	j.release()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.err
 }
 
 func (j *Journal) release() {
@@ -289,15 +314,7 @@ func (j *Journal) syncNowAndThen() {
 		if !dirty {
 			continue
 		}
-		err := j.output.Sync()
-		if err == nil {
-			err = j.records.Sync()
-		}
-		if err != nil {
-			j.mu.Lock()
-			j.err = j.writing(err)
-			j.mu.Unlock()
-		}
+		_ = j.Sync() // the next append fails with it
 	}
 }
 
@@ -329,14 +346,5 @@ func Finish(dir string) error {
 		return j.writing(err)
 	}
 	defer j.records.Close()
-	if err := j.append(record{kind: kindFinished}); err != nil {
-		return err
-	}
-	if err := j.records.Sync(); err != nil {
-		return j.writing(err)
-	}
-	if err := os.Remove(j.Output()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the state of a job that is done: %w", err)
-	}
-	return nil
+	return j.Finish()
 }

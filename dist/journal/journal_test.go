@@ -70,9 +70,10 @@ func put(t *testing.T, j *Journal, tiles ...kernels.Tile) {
 
 func closeIt(t *testing.T, j *Journal) {
 	t.Helper()
-	if err := j.Close(t.Context()); err != nil {
+	if err := j.Sync(); err != nil {
 		t.Fatal(err)
 	}
+	j.Close(t.Context())
 }
 
 // checkDone fails if j says of an element that it is there, and it is not right. It returns

@@ -56,7 +56,7 @@ func thisProcess() string {
 // name returns what the process with the lock at path has left there.
 func name(path string) string {
 	text, err := os.ReadFile(path)
-	if word := strings.ToValidUTF8(strings.TrimSpace(string(text)), "?"); err == nil && word != "" && len(word) < 200 {
+	if word := printable(strings.TrimSpace(string(text))); err == nil && word != "" && len(word) < 200 {
 		return word
 	}
 	return "another process"

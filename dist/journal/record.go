@@ -13,7 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gpurun/gpurun/internal/output"
 	"github.com/gpurun/gpurun/kernels"
@@ -125,7 +127,18 @@ func decodeHeader(r io.Reader) (h header, length int64, err error) {
 	if err := h.Job.check(); err != nil {
 		return h, 0, fmt.Errorf("%w: it is of %w", ErrDamaged, err)
 	}
+	h.Job.Title = printable(h.Job.Title)
 	return h, int64(len(start)) + int64(size), nil
+}
+
+// printable returns s as it can be shown on a terminal: names of files can be anything.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // kind is what a record says.

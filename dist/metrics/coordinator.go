@@ -135,6 +135,7 @@ func (c *Coordinator) at(key series) *counted {
 
 // seriesOf returns whose key, a dist.DeviceReport's, is.
 func seriesOf(key string) series {
+	key = strings.ToValidUTF8(key, "?")
 	i := strings.LastIndex(key, "/")
 	if i < 0 {
 		return series{"", key} // of this machine
@@ -185,9 +186,13 @@ func (c *Coordinator) Collect(to chan<- prometheus.Metric) {
 	if c.run != nil {
 		if r := c.run.Report(); r != nil {
 			c.count(r, &c.seen)
+			now := map[string]dist.State{} // of a device, the last session
 			for _, d := range r.Devices {
 				inFlight += d.InFlight
-				states[d.State]++
+				now[d.Key] = d.State
+			}
+			for _, state := range now {
+				states[state]++
 			}
 		}
 	}

@@ -20,7 +20,8 @@ const (
 
 // New returns a handler that hands the records on to next, but of those with the same
 // message no more than 10 at once and then one a second. How many it has suppressed it
-// says in the next one that passes, as the attribute "suppressed".
+// says in the next one that passes, as the attribute "suppressed"; not if none comes, or
+// only after hundreds of others.
 func New(next slog.Handler) slog.Handler {
 	return handler{next, &limits{messages: map[string]*allowance{}}}
 }
@@ -87,7 +88,7 @@ func (l *limits) take(message string, now time.Time) (passes bool, suppressed in
 func (l *limits) add(message string, now time.Time) *allowance {
 	if len(l.messages) >= maxMessages {
 		for m, a := range l.messages {
-			if !a.whole.After(now) && a.suppressed == 0 {
+			if !a.whole.After(now) {
 				delete(l.messages, m)
 			}
 		}
