@@ -42,7 +42,7 @@ const (
 )
 
 // openCluster dials all hosts of config at once and waits for the first answer
-// of each. It fails if there is none, unless hosts can join.
+// of each. It fails if there is none, unless hosts can join or jobs wait for one.
 func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluster, error) {
 	trust, err := config.trust()
 	if err != nil {
@@ -71,7 +71,7 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 			errs = append(errs, err)
 		}
 	}
-	none := len(c.hosts) == 0 && c.listener == nil
+	none := len(c.hosts) == 0 && c.listener == nil && config.Wait <= 0
 	c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		c.close()

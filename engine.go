@@ -63,7 +63,8 @@ type Config struct {
 	// size, time or other samples, takes no part.
 	SharedFiles bool
 
-	// Wait is how long a job waits for a host when no device is left.
+	// Wait is how long a job waits for a host when no device is left, or none is there
+	// yet. Without it Open fails if it reaches none of Hosts, unless workers may join.
 	Wait time.Duration
 
 	// Memory caps the bytes that are allocated on each device that has memory

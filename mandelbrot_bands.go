@@ -69,7 +69,7 @@ func (e *Engine) computeBands(ctx context.Context, v View, rows int, put func(*F
 		engine: e, view: v, rows: rows, devices: devices,
 		start: time.Now(), computed: make(chan *Field),
 	}
-	if b.journal, err = e.openState(ctx, imageState(v)); err != nil {
+	if b.journal, err = e.openState(ctx, imageState(v), ""); err != nil {
 		return err
 	}
 	b.live = e.liveJob()
@@ -187,6 +187,9 @@ func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
 			}
 		}
 		if len(todo) == 0 {
+			if progress := b.options(band.Y, band.Rows, nil).Progress; progress != nil {
+				progress(1)
+			}
 			return &Report{Job: job.Kernel(), Devices: []DeviceReport{}, Resumed: 1, Done: 1, convicted: b.convicted}, nil
 		}
 		sink = &stateSink{Sink: sink, ctx: ctx, journal: b.journal, down: band.Y}

@@ -2,6 +2,7 @@ package gpurun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -122,7 +123,7 @@ func multiplyFiles[T float32 | float64](ctx context.Context, e *Engine, c string
 	}
 	for _, f := range []*npy.File{a, b} {
 		if err := f.Check(); err != nil {
-			return fmt.Errorf("gpurun: %w", err)
+			return fmt.Errorf("gpurun: %w", errors.Join(err, to.forget()))
 		}
 	}
 	if err := to.commit(); err != nil {

@@ -44,11 +44,17 @@ func (e *Engine) openProduct(ctx context.Context, out *output.File, a, b *npy.Fi
 		}
 		return to, nil
 	}
+	switch {
+	case out.InPlace():
+		return nil, fmt.Errorf("gpurun: write %s: it is no regular file, and cannot be made of what is kept: name one", out.Name())
+	case out.Within(e.config.State):
+		return nil, fmt.Errorf("gpurun: write %s: that is in the folder of the state, %s: name another", out.Name(), e.config.State)
+	}
 	job, err := productState(a, b, head)
 	if err != nil {
 		return nil, err
 	}
-	if to.journal, err = e.openState(ctx, job); err != nil {
+	if to.journal, err = e.openState(ctx, job, out.Name()); err != nil {
 		return nil, err
 	}
 	to.sink = &stateSink{ctx: ctx, journal: to.journal}
@@ -64,16 +70,15 @@ func (p *productFile) commit() error {
 	if p.journal == nil {
 		return p.file.Commit()
 	}
-	if err := p.journal.Sync(); err != nil {
-		return err
+	return p.journal.Deliver(p.ctx, p.file)
+}
+
+// forget makes nothing count that was kept: an operand was written to meanwhile.
+func (p *productFile) forget() error {
+	if p.journal == nil {
+		return nil
 	}
-	if err := p.file.Adopt(p.ctx, p.journal.Output()); err != nil {
-		return err
-	}
-	if err := p.file.Commit(); err != nil {
-		return err
-	}
-	return p.journal.Finish()
+	return p.journal.Retract([]kernels.Tile{{W: math.MaxInt32, H: math.MaxInt32}})
 }
 
 // close lets go of Config.State.

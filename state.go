@@ -43,12 +43,13 @@ func FinishState(dir string) error { return journal.Finish(dir) }
 // kept: it is lost when the process dies meanwhile.
 const longestKept = 10 * time.Second
 
-// openState returns the journal of job in Config.State, or nil where nothing is kept.
-func (e *Engine) openState(ctx context.Context, job journal.Job) (*journal.Journal, error) {
+// openState returns the journal of job in Config.State, or nil where nothing is kept. result
+// is the path of the file that the output will be, or empty.
+func (e *Engine) openState(ctx context.Context, job journal.Job, result string) (*journal.Journal, error) {
 	if e.config.State == "" {
 		return nil, nil
 	}
-	j, err := journal.Open(ctx, e.config.State, job)
+	j, err := journal.Open(ctx, e.config.State, job, result)
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("gpurun: %w", err)
 	}

@@ -1,6 +1,7 @@
 package dist
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -51,7 +52,7 @@ func (q *queue) convict(d *deviceUse, cause *DeviceError) (taken []*piece) {
 		if use.key != d.key {
 			continue
 		}
-		if !use.wrong && !q.over {
+		if !use.wrong && !q.completed() {
 			use.work.discard()
 			for _, x := range use.answered {
 				q.areaDone -= x.tile.Area()
@@ -72,30 +73,38 @@ func (q *queue) convict(d *deviceUse, cause *DeviceError) (taken []*piece) {
 }
 
 // takeBack makes pending what was put by a device that is wrong, once the sink has been
-// told. q.mu is held, but not all the time.
+// told; also of a job that has ended without being done, of which the sink may be kept. q.mu
+// is held, but not all the time, and the caller has q.putting, for which Run waits.
 func (q *queue) takeBack(pieces []*piece) {
-	if q.over {
+	if len(pieces) == 0 || q.completed() {
 		return
 	}
-	if sink, ok := q.sink.(Retracter); ok && len(pieces) > 0 {
+	if sink, ok := q.sink.(Retracter); ok {
 		tiles := make([]kernels.Tile, len(pieces))
 		for i, x := range pieces {
 			tiles[i] = x.tile
 		}
-		q.putting.Add(1)
 		q.mu.Unlock()
 		err := sink.Retract(tiles)
 		q.mu.Lock()
-		q.putting.Done()
 		if err != nil {
-			q.end(fmt.Errorf("taking back the results of a device that is wrong: %w", err))
+			err = fmt.Errorf("taking back the results of a device that is wrong: %w", err)
+			q.end(err)
+			q.err = errors.Join(q.err, err)
 			return
 		}
 	}
+	if q.over {
+		return
+	}
 	q.counts.retries += q.giveBack(pieces)
+	q.checkFailures(pieces)
 	q.lookForDevices()
 	q.dispatch()
 }
+
+// completed reports whether the job has ended with all that there was to do. q.mu is held.
+func (q *queue) completed() bool { return q.over && q.err == nil }
 
 // key is what d is known by from one session to the next.
 func (d *remoteDevice) key() string {

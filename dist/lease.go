@@ -285,12 +285,18 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	if r.Busy > 0 {
 		computing, waited = min(r.Busy, busy), r.Waited
 	}
-	q.close(l, OutcomeDone, now, l.computed(r, busy, now))
+	outcome := OutcomeDone
+	if p.device.wrong {
+		outcome = OutcomeWrong // settle will take it back
+	}
+	q.close(l, outcome, now, l.computed(r, busy, now))
 	l.cancel()
 	p.learn(l.cost, busy)
 	p.device.setback = 0
 	q.claim(l)
-	p.device.work.add(l, r)
+	if !p.device.wrong {
+		p.device.work.add(l, r)
+	}
 	q.putting.Add(1)
 	defer q.putting.Done()
 	q.dispatch()

@@ -61,11 +61,48 @@ func (q *queue) note(l *lease, outcome Outcome, err error) {
 	q.say("tile "+string(outcome), "device", d.id, "tile", l.tile.String(), "err", err)
 }
 
-// say logs a warning: in a goroutine, as q.mu is held, but before Run returns. Once the
-// job is over nothing is logged.
-func (q *queue) say(what string, attributes ...any) {
+// message is a warning to be logged.
+type message struct {
+	text       string
+	attributes []any
+}
+
+// mostMessages is how many wait to be logged; of more, it is only said how many they were.
+const mostMessages = 256
+
+// say has a warning logged, not at once, as q.mu is held. Once the job is over nothing is.
+func (q *queue) say(text string, attributes ...any) {
 	if q.log == nil || q.over {
 		return
 	}
-	q.putting.Go(func() { q.log.Warn(what, attributes...) })
+	select {
+	case q.messages <- message{text, attributes}:
+	default:
+		q.unsaid++
+	}
+}
+
+// logMessages logs what is said, until the returned function is called. That waits until
+// all has been logged, but not for a log that hangs.
+func (q *queue) logMessages() (end func()) {
+	if q.log == nil {
+		return func() {}
+	}
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		for m := range q.messages {
+			q.log.Warn(m.text, m.attributes...)
+		}
+		if q.unsaid > 0 {
+			q.log.Warn("messages left out", "number", q.unsaid)
+		}
+	}()
+	return func() {
+		close(q.messages) // nothing is said once the job is over
+		select {
+		case <-logged:
+		case <-time.After(cancelLimit / 4):
+		}
+	}
 }

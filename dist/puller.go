@@ -46,7 +46,8 @@ func (c *crew) work(p *puller) {
 		}
 		busy := time.Since(start)
 		var unverified error
-		if err == nil && c.q.verify != nil {
+		held := err == nil && c.q.verify != nil && c.q.hold()
+		if held {
 			unverified = c.q.verify(l.ctx, l.tile, &used.view)
 		}
 		switch {
@@ -64,10 +65,24 @@ func (c *crew) work(p *puller) {
 			err = l.failed(err)
 		}
 		_ = err // A refusal asks for nothing but the next pull.
+		if held {
+			c.q.putting.Done()
+		}
 		if lends && used != nil {
 			lender.takeBack(used)
 		}
 	}
+}
+
+// hold makes Run wait for q.putting, or returns false if the job has ended: what is found
+// out about a device while a result of it is verified must not come after Run.
+func (q *queue) hold() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.over {
+		q.putting.Add(1)
+	}
+	return !q.over
 }
 
 // lender is a Runner whose results come in memory of its own. So nothing has

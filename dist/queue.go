@@ -46,6 +46,7 @@ type queue struct {
 	putting  sync.WaitGroup
 	progress progress
 	log      *slog.Logger  // or nil
+	messages chan message  // to be logged
 	joinable bool          // devices may come
 	wait     time.Duration // for a device, when there is none
 
@@ -56,6 +57,8 @@ type queue struct {
 	pullers  []*puller
 	pending  pendingPieces
 	given    []*piece // pending too: the tiles cut beforehand, the first one last
+	givenFor float64  // their cost
+	unsaid   int      // messages that are left out
 	live     []*lease
 	waiting  []*request // in the order of their pulls
 	revoked  []*lease   // that may not have been answered yet
@@ -143,7 +146,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		verify: opts.Verify,
 		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
 		progress: progress{report: opts.Progress},
-		log:      opts.Log,
+		log:      opts.Log, messages: make(chan message, mostMessages),
 		joinable: opts.Join != nil,
 		spans:    opts.Spans,
 	}
@@ -182,9 +185,10 @@ func (q *queue) giveAll(tiles, todo []kernels.Tile) {
 		pieces[i] = piece{tile: t, cost: q.cost.Cost(t)}
 		q.given = append(q.given, &pieces[i])
 		q.area += t.Area()
+		q.givenFor += pieces[i].cost
 	}
 	if todo != nil {
-		q.before = max(q.total-costOf(q.given), 0)
+		q.before = max(q.total-q.givenFor, 0)
 		q.costDone = q.before
 	}
 	slices.SortFunc(q.given, func(a, b *piece) int {
@@ -297,11 +301,12 @@ func (q *queue) dispatch() {
 func (q *queue) fresh(p *puller, now time.Time) *lease {
 	remaining := 0.0
 	if !q.fixed {
-		remaining = q.pending.cost() + costOf(q.given)
+		remaining = q.pending.cost() + q.givenFor
 	}
 	x := q.next(p.device)
 	if last := len(q.given) - 1; x == nil && last >= 0 {
 		x, q.given = q.given[last], q.given[:last]
+		q.givenFor = max(q.givenFor-x.cost, 0)
 	}
 	if x == nil {
 		return nil

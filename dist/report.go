@@ -231,7 +231,7 @@ func (q *queue) report() *Report {
 
 // done returns the part of the job's cost that is done. q.mu is held.
 func (q *queue) done() float64 {
-	if q.over && q.err == nil {
+	if q.completed() {
 		return 1
 	}
 	return min(1, q.costDone/q.total)

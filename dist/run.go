@@ -56,6 +56,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	unwatch := context.AfterFunc(ctx, func() { q.stop(ctx.Err()) })
 	defer unwatch()
 
+	logged := q.logMessages()
 	var serving sync.WaitGroup
 	select {
 	case <-q.ended: // nothing to do, or nothing to do it with
@@ -68,6 +69,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	<-q.ended
 	q.putting.Wait()
 	q.drain(ctx, &serving)
+	logged()
 	if q.err == nil {
 		q.progress.finish()
 	}

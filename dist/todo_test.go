@@ -143,3 +143,55 @@ func TestRetract(t *testing.T) {
 		})
 	}
 }
+
+// TestRetractAtTheEnd has a device found out when the job has just been cancelled: what it
+// had put is retracted all the same, before Run returns.
+func TestRetractAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		job := fakeJob{60, 50}
+		sink := &retractSink{mapSink: mapSink{job: job, counts: make([]uint32, job.w*job.h)}, times: make([]int, job.w*job.h)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen atomic.Int32
+		_, err := Run(ctx, job, []Device{&fakeDevice{id: "liar", slots: 1, rate: 1000}}, sink, Options{
+			Tiles: 40,
+			Verify: func(context.Context, kernels.Tile, *kernels.Result) error {
+				if seen.Add(1) < 6 {
+					return nil
+				}
+				cancel()
+				synctest.Wait() // the job has ended
+				return ErrWrong
+			},
+		})
+		if !errors.Is(err, context.Canceled) || sink.puts != 5 || len(sink.retracted) != 5 {
+			t.Errorf("%d results were put, and %v retracted (%v)", sink.puts, sink.retracted, err)
+		}
+	})
+}
+
+// TestATileTakenBackThatFailedElsewhere has a tile fail on two devices, and the third, which
+// computed it, found out: the job ends, as nobody is left for the tile.
+func TestATileTakenBackThatFailedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boom := errors.New("boom")
+		failing := func(id string) *fakeDevice {
+			return &fakeDevice{id: id, slots: 1, rate: 10, fault: failsOn(0, 0, boom)}
+		}
+		liar := &fakeDevice{id: "liar", slots: 1, rate: 1000}
+		job := fakeJob{20, 20}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := Run(ctx, job, []Device{failing("a"), failing("b"), liar}, newCheckSink(job), Options{
+			Tiles: 4,
+			Verify: func(_ context.Context, t kernels.Tile, _ *kernels.Result) error {
+				if liar.tiles.Load() > 1 {
+					return ErrWrong
+				}
+				return nil
+			},
+		})
+		if !errors.Is(err, ErrTileFailed) || !errors.Is(err, boom) {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}

@@ -76,7 +76,7 @@ func rightOpening(kind byte, data []byte) (size int, err error) {
 	want := []byte{1}
 	switch kind % 3 {
 	case 0:
-		want = []byte("gpurun plain\n")
+		want = []byte("gpurun plain 3\n")
 		if len(data) > 0 && (data[0] == 21 || data[0] == 22) {
 			return 0, ErrPeerTLS
 		}

@@ -73,10 +73,14 @@ func checkPlainConn(conn net.Conn) error {
 	return CheckPlain(conn.LocalAddr())
 }
 
+// plainAnyVersion is how the greetings of all versions begin: records follow, which no
+// version before 3 has.
+const plainAnyVersion = "gpurun plain"
+
 // plainGreeting is what both sides say that have no trust, so that each can
 // tell a peer that has. It does not begin like a TLS record, and is longer
 // than the header of one: a TLS peer answers it at once.
-const plainGreeting = "gpurun plain\n"
+const plainGreeting = plainAnyVersion + " 3\n"
 
 // plainAlert is a TLS record with the fatal alert protocol_version (RFC 8446,
 // section 6). It tells a peer that has sent no TLS that TLS is spoken here.
@@ -117,10 +121,14 @@ func receiveGreeting(r io.Reader) error {
 		switch {
 		case n > 0 && (b[0] == recordHandshake || b[0] == recordAlert):
 			return ErrPeerTLS
-		case !bytes.HasPrefix([]byte(plainGreeting), b[:n]):
+		case bytes.HasPrefix([]byte(plainGreeting), b[:n]):
+			if err != nil && n < len(b) {
+				return err
+			}
+		case bytes.HasPrefix(b[:n], []byte(plainAnyVersion)):
+			return versionError("it greets as another version does than %d", protocolVersion)
+		default:
 			return errProtocol
-		case err != nil && n < len(b):
-			return err
 		}
 	}
 	return nil

@@ -87,20 +87,21 @@ func TestGreeting(t *testing.T) {
 		plainGreeting + "more":             nil,
 		"":                                 io.EOF,
 		plainGreeting[:5]:                  io.EOF,
-		"gpurun plain ":                    errProtocol,
+		"gpurun plain\n":                   ErrVersion,
+		"gpurun plain 2\n":                 ErrVersion,
 		"x":                                errProtocol,
 		"\x16":                             ErrPeerTLS,
 		string(plainAlert):                 ErrPeerTLS,
 		"\x16\x03\x01\x02\x00 and so on …": ErrPeerTLS,
 	} {
 		whole := strings.NewReader(text)
-		if err := receiveGreeting(whole); err != want {
+		if err := receiveGreeting(whole); !errors.Is(err, want) {
 			t.Errorf("%q: got %v, want %v", text, err, want)
 		}
 		if rest, _ := io.ReadAll(whole); want == nil && string(rest) != text[len(plainGreeting):] {
 			t.Errorf("%q: %q is left", text, rest)
 		}
-		if err := receiveGreeting(iotest.OneByteReader(strings.NewReader(text))); err != want {
+		if err := receiveGreeting(iotest.OneByteReader(strings.NewReader(text))); !errors.Is(err, want) {
 			t.Errorf("%q, byte by byte: got %v, want %v", text, err, want)
 		}
 	}

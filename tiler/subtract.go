@@ -68,12 +68,20 @@ func gaps(t kernels.Tile, cut []kernels.Tile, from, to int) (left []kernels.Tile
 	return left
 }
 
-// Common returns what tiles have in common with those of others, which do not overlap:
-// of each tile, in their order, the parts that it has.
+// Common returns what tiles have in common with those of others, which do not overlap: the
+// parts that are in one of each, in the order of their rows.
 func Common(tiles, others []kernels.Tile) []kernels.Tile {
-	var parts []kernels.Tile
+	byRow := func(a, b kernels.Tile) int { return a.Y - b.Y }
+	tiles, others = slices.Clone(tiles), slices.Clone(others)
+	slices.SortFunc(tiles, byRow)
+	slices.SortFunc(others, byRow)
+	var parts, here []kernels.Tile // those of others that reach down to t, and have begun above its end
 	for _, t := range tiles {
-		for _, u := range others {
+		here = slices.DeleteFunc(here, func(u kernels.Tile) bool { return u.Y+u.H <= t.Y })
+		for len(others) > 0 && others[0].Y < t.Y+t.H {
+			here, others = append(here, others[0]), others[1:]
+		}
+		for _, u := range here {
 			if c := t.Intersect(u); !c.Empty() {
 				parts = append(parts, c)
 			}

@@ -81,3 +81,34 @@ func TestSubtractRandom(t *testing.T) {
 		checkSubtract(t, random(40), tiles)
 	}
 }
+
+// TestCommon compares the parts with those that are found by looking at all pairs.
+func TestCommon(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 300 {
+		bounds := kernels.Tile{W: 1 + rng.IntN(40), H: 1 + rng.IntN(40)}
+		tiles := tiler.Split(bounds, 1+rng.IntN(30))
+		all := tiler.Split(bounds, 1+rng.IntN(30))
+		rng.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
+		others := tiler.Subtract(bounds, all[:rng.IntN(len(all)+1)])
+		want := map[kernels.Tile]bool{}
+		for _, a := range tiles {
+			for _, b := range others {
+				if c := a.Intersect(b); !c.Empty() {
+					want[c] = true
+				}
+			}
+		}
+		got := tiler.Common(tiles, others)
+		for _, c := range got {
+			if !want[c] {
+				t.Fatalf("Common(%v, %v) has %v", tiles, others, c)
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("Common(%v, %v) has %d parts, want %d", tiles, others, len(got), len(want))
+		}
+	}
+}

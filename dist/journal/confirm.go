@@ -17,7 +17,7 @@ const readOnce = 4 << 20
 
 // confirmed returns those of tiles of which the elements in the output have the sum that
 // the journal says. It reads them all, on all cores, until ctx is done.
-func (j *Journal) confirmed(ctx context.Context, tiles []doneTile) (done []kernels.Tile, err error) {
+func (j *Journal) confirmed(ctx context.Context, tiles []doneTile) (done []doneTile, err error) {
 	right := make([]bool, len(tiles))
 	var next atomic.Int64
 	var failed sync.Once
@@ -44,7 +44,7 @@ func (j *Journal) confirmed(ctx context.Context, tiles []doneTile) (done []kerne
 	}
 	for i, d := range tiles {
 		if right[i] {
-			done = append(done, d.tile)
+			done = append(done, d)
 		}
 	}
 	return done, nil

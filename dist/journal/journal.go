@@ -23,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,22 +69,25 @@ type Journal struct {
 	stop    chan struct{} // closed by Close
 	stopped chan struct{} // closed when nothing is synced any more
 
+	delivered bool // all is done, and the output is the result already
+
 	mu    sync.Mutex
 	end   int64 // of the records
 	count uint64
-	done  []kernels.Tile
+	done  []doneTile
 	dirty bool
 	err   error // of a sync
 }
 
 // Open opens the folder dir for job, and makes it if there is none. If it keeps that job,
 // as far as it came, the tiles are looked at that it has: it takes as long as to read
-// them. A folder with a job that is finished is used for job from the beginning.
+// them. A folder with a job that is finished is used for job from the beginning. result is
+// where Deliver will put the output, or empty.
 //
 // The error matches ErrOther if the folder keeps a job that is not finished and not job,
 // ErrBusy if a process works in it, ErrDamaged if its journal is none; or it is ctx's, or
-// what the system said. The folder is then as it was.
-func Open(ctx context.Context, dir string, job Job) (_ *Journal, err error) {
+// what the system said. What the folder keeps is then as it was.
+func Open(ctx context.Context, dir string, job Job, result string) (_ *Journal, err error) {
 	if err := job.check(); err != nil {
 		return nil, err
 	}
@@ -94,7 +98,7 @@ func Open(ctx context.Context, dir string, job Job) (_ *Journal, err error) {
 	if j.lock, err = lockFolder(ctx, dir); err != nil {
 		return nil, err
 	}
-	if err := j.open(ctx); err != nil {
+	if err := j.open(ctx, result); err != nil {
 		j.release()
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func Open(ctx context.Context, dir string, job Job) (_ *Journal, err error) {
 }
 
 // open opens the journal that is there, or makes one.
-func (j *Journal) open(ctx context.Context) error {
+func (j *Journal) open(ctx context.Context, result string) error {
 	log, err := readLog(filepath.Join(j.dir, journalFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -116,7 +120,30 @@ func (j *Journal) open(ctx context.Context) error {
 		return fmt.Errorf("%w: %s keeps %s, begun at %s: name another folder, or remove this one",
 			ErrOther, j.dir, log.header.Job.Title, log.header.Began.Local().Format(time.DateTime))
 	}
+	if log.delivering {
+		if _, err := os.Stat(j.Output()); errors.Is(err, fs.ErrNotExist) {
+			return j.openDelivered(ctx, log, result)
+		}
+	}
 	return j.resume(ctx, log)
+}
+
+// openDelivered opens the journal of a process that died when the output had become the
+// result, if that is still what it was, or begins anew.
+func (j *Journal) openDelivered(ctx context.Context, log *log, result string) (err error) {
+	if j.output, err = os.Open(result); err != nil {
+		return j.create()
+	}
+	if j.done, err = j.confirmed(ctx, log.done); err != nil {
+		return err
+	}
+	if len(j.Missing(j.job.bounds())) > 0 {
+		j.output.Close()
+		j.done = nil
+		return j.create()
+	}
+	j.delivered = true
+	return j.openRecords(log)
 }
 
 // create makes the files of a job of which nothing is done. The journal appears when the
@@ -158,6 +185,11 @@ func (j *Journal) resume(ctx context.Context, log *log) (err error) {
 	if j.done, err = j.confirmed(ctx, log.done); err != nil {
 		return err
 	}
+	return j.openRecords(log)
+}
+
+// openRecords opens the records of log, and appends one of this run.
+func (j *Journal) openRecords(log *log) (err error) {
 	if j.records, err = os.OpenFile(filepath.Join(j.dir, journalFile), os.O_RDWR, 0); err != nil {
 		return j.writing(err)
 	}
@@ -169,11 +201,8 @@ func (j *Journal) resume(ctx context.Context, log *log) (err error) {
 	return j.append(record{kind: kindRun})
 }
 
-// Dir returns the folder, and Output the path of the output in it: the Head of the job,
-// and then one plane after the other, row by row.
-func (j *Journal) Dir() string { return j.dir }
-
-// Output returns the path of the output.
+// Output returns the path of the output in the folder: the Head of the job, and then one plane
+// after the other, row by row.
 func (j *Journal) Output() string { return filepath.Join(j.dir, outputFile) }
 
 // Missing returns what is still to be computed of t, in tiles that do not overlap. It is
@@ -181,7 +210,7 @@ func (j *Journal) Output() string { return filepath.Join(j.dir, outputFile) }
 func (j *Journal) Missing(t kernels.Tile) []kernels.Tile {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append([]kernels.Tile{}, tiler.Subtract(t, j.done)...)
+	return append([]kernels.Tile{}, tiler.Subtract(t, tilesOf(j.done))...)
 }
 
 // Put keeps r, the result of t. It returns ctx's error if ctx is done before.
@@ -200,17 +229,46 @@ func (j *Journal) Put(ctx context.Context, t kernels.Tile, r *kernels.Result) er
 }
 
 // Retract makes tiles, or what has an element in common with them, missing again. It
-// returns when that is on the disk.
+// returns when that is on the disk. It takes no room there: the records are overwritten.
 func (j *Journal) Retract(tiles []kernels.Tile) error {
-	for _, t := range tiles {
-		if err := j.append(record{kind: kindRetract, tile: t}); err != nil {
-			return err
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	done, voided := voidedBy(j.done, tiles)
+	j.done = done
+	for _, d := range voided {
+		text := record{kind: kindVoid, tile: d.tile, time: time.Now()}.encode(j.id, d.number)
+		if _, err := j.records.WriteAt(text, j.end-recordBytes*int64(j.count-d.number)); err != nil {
+			return j.retracting(err)
 		}
 	}
 	if err := j.records.Sync(); err != nil {
-		return j.writing(err)
+		return j.retracting(err)
 	}
 	return nil
+}
+
+// voidedBy returns those of done that have no element in common with tiles, and the others.
+// Most tiles are retracted as they were put: those are found by what they are.
+func voidedBy(done []doneTile, tiles []kernels.Tile) (left, voided []doneTile) {
+	whole := make(map[kernels.Tile]bool, len(tiles))
+	for _, t := range tiles {
+		whole[t] = true
+	}
+	were := map[kernels.Tile]bool{}
+	for _, d := range done {
+		if whole[d.tile] {
+			were[d.tile] = true
+		}
+	}
+	parts := slices.DeleteFunc(slices.Clone(tiles), func(t kernels.Tile) bool { return were[t] })
+	for _, d := range done {
+		if were[d.tile] || slices.ContainsFunc(parts, func(t kernels.Tile) bool { return !t.Intersect(d.tile).Empty() }) {
+			voided = append(voided, d)
+		} else {
+			left = append(left, d)
+		}
+	}
+	return left, voided
 }
 
 // ReadRows reads the rows y … y+rows−1 of all planes, the missing elements too: these
@@ -239,6 +297,23 @@ func (j *Journal) Sync() error {
 		j.err = j.writing(err)
 	}
 	return j.err
+}
+
+// Deliver makes the output to, once nothing is missing, and finishes the job.
+func (j *Journal) Deliver(ctx context.Context, to *output.File) error {
+	if j.delivered {
+		return j.Finish()
+	}
+	if err := j.append(record{kind: kindDelivering}); err != nil {
+		return err
+	}
+	if err := j.Sync(); err != nil {
+		return err
+	}
+	if err := to.Take(ctx, j.Output()); err != nil {
+		return err
+	}
+	return j.Finish()
 }
 
 // Finish is the function Finish for a journal that is open. Only Close may be called
@@ -290,8 +365,10 @@ func (j *Journal) append(r record) error {
 		return j.writing(err)
 	}
 	j.end += int64(len(text))
+	if r.kind == kindDone {
+		j.done = append(j.done, doneTile{r.tile, r.sum, j.count})
+	}
 	j.count++
-	j.done = r.apply(j.done)
 	j.dirty = true
 	return nil
 }
@@ -320,6 +397,10 @@ func (j *Journal) syncNowAndThen() {
 
 func (j *Journal) writing(err error) error {
 	return fmt.Errorf("keep the state of the job in %s: %w; make room or mend the cause, and the same command goes on from here", j.dir, err)
+}
+
+func (j *Journal) retracting(err error) error {
+	return fmt.Errorf("take back wrong results in %s: %w; remove that folder: what it keeps is not right", j.dir, err)
 }
 
 func (j *Journal) reading(err error) error {

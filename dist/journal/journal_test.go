@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/gpurun/gpurun/internal/output"
 	"github.com/gpurun/gpurun/kernels"
 	"github.com/gpurun/gpurun/tiler"
 )
@@ -52,7 +53,7 @@ func resultOf(t kernels.Tile) *kernels.Result {
 
 func open(t *testing.T, dir string) *Journal {
 	t.Helper()
-	j, err := Open(t.Context(), dir, testJob)
+	j, err := Open(t.Context(), dir, testJob, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +176,7 @@ func finish(t *testing.T, dir string) {
 	// It is a folder for any job again.
 	other := testJob
 	other.Identity = "test 2"
-	j, err := Open(t.Context(), dir, other)
+	j, err := Open(t.Context(), dir, other, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestDamage(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(t.Context(), dir, testJob)
+		again, err := Open(t.Context(), dir, testJob, "")
 		if path == records && errors.Is(err, ErrDamaged) && strings.Contains(err.Error(), dir) {
 			continue // its beginning was hurt
 		}
@@ -297,7 +298,7 @@ func TestOther(t *testing.T) {
 	closeIt(t, j)
 	other := testJob
 	other.Identity = "test 2"
-	if _, err := Open(t.Context(), dir, other); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), testJob.Title) {
+	if _, err := Open(t.Context(), dir, other, ""); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), testJob.Title) {
 		t.Errorf("another job: %v", err)
 	}
 	if j := open(t, dir); checkDone(t, j) != 9 {
@@ -305,7 +306,7 @@ func TestOther(t *testing.T) {
 	} else {
 		closeIt(t, j)
 	}
-	if _, err := Open(t.Context(), dir, Job{Width: 1 << 40, Height: 1 << 40, Planes: testJob.Planes}); err == nil {
+	if _, err := Open(t.Context(), dir, Job{Width: 1 << 40, Height: 1 << 40, Planes: testJob.Planes}, ""); err == nil {
 		t.Error("a job without end")
 	}
 }
@@ -316,12 +317,12 @@ func TestBusy(t *testing.T) {
 	if s, err := Read(dir); err != nil || !strings.HasPrefix(s.Holder, "process ") {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, err := Open(t.Context(), dir, testJob); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "process ") {
+	if _, err := Open(t.Context(), dir, testJob, ""); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "process ") {
 		t.Errorf("two at once: %v", err)
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Open(done, dir, testJob); !errors.Is(err, context.Canceled) {
+	if _, err := Open(done, dir, testJob, ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("no time: %v", err)
 	}
 	closeIt(t, j)
@@ -369,6 +370,126 @@ func TestWritesFail(t *testing.T) {
 	}
 }
 
+// TestDeliver ends the process at each step of delivering a result: the next one finishes
+// it, or begins anew if the result is not what it was, and nobody writes to a result.
+func TestDeliver(t *testing.T) {
+	whole := testJob.bounds()
+	for name, died := range map[string]func(t *testing.T, j *Journal, result string){
+		"before": func(*testing.T, *Journal, string) {},
+		"noted":  func(t *testing.T, j *Journal, _ string) { note(t, j, kindDelivering) },
+		"moved":  func(t *testing.T, j *Journal, result string) { note(t, j, kindDelivering); move(t, j, result) },
+		"changed": func(t *testing.T, j *Journal, result string) {
+			note(t, j, kindDelivering)
+			move(t, j, result)
+			change(t, result)
+		},
+		"gone": func(t *testing.T, j *Journal, result string) { note(t, j, kindDelivering); os.Remove(j.Output()) },
+		"finished": func(t *testing.T, j *Journal, result string) {
+			note(t, j, kindDelivering)
+			if err := os.Link(j.Output(), result); err != nil {
+				t.Fatal(err)
+			}
+			note(t, j, kindFinished)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, result := t.TempDir(), filepath.Join(t.TempDir(), "result")
+			j, err := Open(t.Context(), dir, testJob, result)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, j, whole)
+			died(t, j, result)
+			closeIt(t, j)
+			was, _ := os.ReadFile(result)
+			j, err = Open(t.Context(), dir, testJob, result)
+			if err != nil {
+				t.Fatal(err)
+			}
+			missing := j.Missing(whole)
+			if anew := name == "changed" || name == "gone" || name == "finished"; (len(missing) > 0) != anew {
+				t.Fatalf("missing: %v", missing)
+			}
+			put(t, j, missing...)
+			if now, _ := os.ReadFile(result); string(now) != string(was) {
+				t.Error("the result was written to")
+			}
+			to, err := output.Create(result)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Deliver(t.Context(), to); err != nil {
+				t.Fatal(err)
+			}
+			to.Discard()
+			j.Close(t.Context())
+			text, err := os.ReadFile(result)
+			if err != nil || int64(len(text)) != testJob.size() || text[len("head")] != right(0, 0, 0, 0) {
+				t.Errorf("the result has %d bytes (%v)", len(text), err)
+			}
+			if s, err := Read(dir); err != nil || !s.Finished {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if entries, err := os.ReadDir(filepath.Dir(result)); err != nil || len(entries) != 1 {
+				t.Errorf("beside the result: %v (%v)", entries, err)
+			}
+		})
+	}
+}
+
+func note(t *testing.T, j *Journal, k kind) {
+	t.Helper()
+	if err := j.append(record{kind: k}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func move(t *testing.T, j *Journal, to string) {
+	t.Helper()
+	if err := os.Rename(j.Output(), to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func change(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-1] ^= 1
+	if err := os.WriteFile(path, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRetractWithoutRoom retracts what is wrong where nothing can be appended any more.
+func TestRetractWithoutRoom(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	tile := kernels.Tile{W: 3, H: 3}
+	put(t, j, tile, kernels.Tile{X: 3, W: 3, H: 3})
+	before, err := os.Stat(filepath.Join(dir, journalFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.mu.Lock()
+	j.err = errors.New("the disk is full")
+	j.mu.Unlock()
+	if err := j.Retract([]kernels.Tile{tile}); err != nil {
+		t.Fatal(err)
+	}
+	j.Close(t.Context())
+	if after, err := os.Stat(filepath.Join(dir, journalFile)); err != nil || after.Size() != before.Size() {
+		t.Errorf("the journal has %d bytes, after %d (%v)", after.Size(), before.Size(), err)
+	}
+	j = open(t, dir)
+	if n := checkDone(t, j); n != 9 {
+		t.Errorf("%d elements are done", n)
+	}
+	closeIt(t, j)
+}
+
 // FuzzLog decodes what anybody may have left in the place of a journal.
 func FuzzLog(f *testing.F) {
 	head := header{ID: 1, Job: testJob}
@@ -377,7 +498,7 @@ func FuzzLog(f *testing.F) {
 	f.Add(text)
 	for i, r := range []record{
 		{kind: kindRun}, {kind: kindDone, tile: kernels.Tile{W: 3, H: 4}, sum: 5}, {kind: kindDone, tile: kernels.Tile{X: 3, W: 3, H: 4}},
-		{kind: kindRetract, tile: kernels.Tile{W: 1, H: 1}}, {kind: kindFinished},
+		{kind: kindVoid, tile: kernels.Tile{W: 1, H: 1}}, {kind: kindFinished},
 	} {
 		text = append(text, r.encode(1, uint64(i))...)
 		f.Add(slices.Clone(text))
@@ -404,7 +525,7 @@ func FuzzLog(f *testing.F) {
 // FuzzRecord decodes records of which the sums are right, whatever they say.
 func FuzzRecord(f *testing.F) {
 	f.Add(uint32(kindDone), 1, 2, 3, 4, int64(5))
-	f.Add(uint32(kindRetract), -1, 0, 3, 1<<62, int64(0))
+	f.Add(uint32(kindVoid), -1, 0, 3, 1<<62, int64(0))
 	f.Add(uint32(9), 1, 2, 3, 4, int64(-5))
 	f.Fuzz(func(t *testing.T, k uint32, x, y, w, h int, at int64) {
 		tile := kernels.Tile{X: x, Y: y, W: w, H: h}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -145,10 +143,11 @@ func printable(s string) string {
 type kind uint32
 
 const (
-	kindRun      kind = 1 + iota // a process begins to work on the job
-	kindDone                     // the tile is in the output
-	kindRetract                  // what is in the output of the tile does not count
-	kindFinished                 // the result is safe elsewhere
+	kindRun        kind = 1 + iota // a process begins to work on the job
+	kindDone                       // the tile is in the output
+	kindVoid                       // it was, and does not count any more
+	kindDelivering                 // all of it is: the output is about to become the result
+	kindFinished                   // the result is safe elsewhere
 )
 
 // record is one of a journal.
@@ -192,45 +191,33 @@ func decodeRecord(text []byte, id, number uint64, job Job) (r record, ok bool) {
 	}
 	t := r.tile
 	switch r.kind {
-	case kindRun, kindFinished:
+	case kindRun, kindDelivering, kindFinished:
 		return r, t == kernels.Tile{}
-	case kindDone, kindRetract:
+	case kindDone, kindVoid:
 		return r, !t.Empty() && t.X >= 0 && t.Y >= 0 && job.bounds().Contains(t)
 	}
 	return r, false
 }
 
-// apply returns the tiles that are done after r, where done were before.
-func (r record) apply(done []kernels.Tile) []kernels.Tile {
-	switch r.kind {
-	case kindDone:
-		return append(done, r.tile)
-	case kindRetract:
-		return slices.DeleteFunc(done, r.overlaps)
-	}
-	return done
-}
-
-// overlaps reports whether t has an element of the tile of r.
-func (r record) overlaps(t kernels.Tile) bool { return !t.Intersect(r.tile).Empty() }
-
 // log is what a journal says.
 type log struct {
-	header   header
-	done     []doneTile
-	finished bool
-	runs     int
-	began    time.Time // the last run
-	last     time.Time // the last record
-	count    uint64
-	end      int64 // of the last whole record
+	header     header
+	done       []doneTile
+	delivering bool
+	finished   bool
+	runs       int
+	began      time.Time // the last run
+	before     int       // how many of done were then
+	last       time.Time // the last record
+	count      uint64
+	end        int64 // of the last whole record
 }
 
-// doneTile is a tile that is said to be in the output.
+// doneTile is a tile that is said to be in the output, by the record with that number.
 type doneTile struct {
-	tile kernels.Tile
-	sum  uint32
-	time time.Time
+	tile   kernels.Tile
+	sum    uint32
+	number uint64
 }
 
 // readLog reads the journal at path. The records end where one is not whole.
@@ -257,9 +244,9 @@ func decodeLog(text []byte) (*log, error) {
 		if !ok {
 			break
 		}
+		l.take(r)
 		l.count++
 		l.end += recordBytes
-		l.take(r)
 	}
 	return l, nil
 }
@@ -270,11 +257,11 @@ func (l *log) take(r record) {
 	switch r.kind {
 	case kindRun:
 		l.runs++
-		l.began = r.time
+		l.began, l.before = r.time, len(l.done)
 	case kindDone:
-		l.done = append(l.done, doneTile{r.tile, r.sum, r.time})
-	case kindRetract:
-		l.done = slices.DeleteFunc(l.done, func(d doneTile) bool { return r.overlaps(d.tile) })
+		l.done = append(l.done, doneTile{r.tile, r.sum, l.count})
+	case kindDelivering:
+		l.delivering = true
 	case kindFinished:
 		l.finished = true
 	}
@@ -288,7 +275,7 @@ func writeWhole(path string, text []byte) error {
 	}
 	defer f.Discard()
 	if _, err := f.Write(text); err != nil {
-		return errors.Unwrap(err)
+		return output.Cause(err)
 	}
 	return f.Commit()
 }

@@ -41,15 +41,18 @@ func Read(dir string) (*State, error) {
 		Job: l.header.Job, Runs: l.runs, Began: l.header.Began, RunBegan: l.began, Last: l.last,
 		Tiles: len(l.done), Finished: l.finished, Holder: holder(dir),
 	}
-	var all, now []kernels.Tile
-	for _, d := range l.done {
-		all = append(all, d.tile)
-		if !d.time.Before(l.began) {
-			now = append(now, d.tile)
-		}
-	}
-	s.Done, s.RunDone = l.header.Job.part(all), l.header.Job.part(now)
+	s.Done = l.header.Job.part(tilesOf(l.done))
+	s.RunDone = l.header.Job.part(tilesOf(l.done[l.before:]))
 	return s, nil
+}
+
+// tilesOf returns the tiles of done.
+func tilesOf(done []doneTile) []kernels.Tile {
+	tiles := make([]kernels.Tile, len(done))
+	for i, d := range done {
+		tiles[i] = d.tile
+	}
+	return tiles
 }
 
 // part returns the part of the elements of job that tiles have.

@@ -17,16 +17,16 @@ import (
 )
 
 // File is a file that appears whole or not at all: it is written without a name where the
-// system has such files, or else under a temporary one beside its own, which Commit gives it. What is written with WriteAt may be so
-// by several goroutines at once; nothing else is safe for concurrent use.
+// system has such files, or else under a temporary one beside its own, which Commit gives
+// it. What is written with WriteAt may be so by several goroutines at once; nothing else is
+// safe for concurrent use.
 type File struct {
-	path   string // where it goes; empty for stdout
-	temp   string // its temporary name; empty where it is written in place
-	named  bool   // it has that name
-	source string // the name that it has already; empty but for Adopt
-	file   *os.File
-	buf    *bufio.Writer
-	done   bool
+	path  string // where it goes; empty for stdout
+	temp  string // its temporary name; empty where it is written in place
+	named bool   // it has that name
+	file  *os.File
+	buf   *bufio.Writer
+	done  bool
 }
 
 // unfinished holds the temporary names of the outputs that are being written.
@@ -144,10 +144,13 @@ func Reserve(f *os.File, size int64) error {
 	return Cause(err)
 }
 
-// CreateReserved makes a file of so many bytes, which are 0, in place of what was there
-// before. It leaves none where there is no room for it.
+// CreateReserved makes a file of so many bytes, which are 0, in place of one that was there
+// before, and that may have another name. It leaves none where there is no room for it.
 func CreateReserved(path string, size int64) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("write %s: %w", path, Cause(err))
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err == nil {
 		if err = Reserve(f, size); err == nil {
 			return f, nil
@@ -168,50 +171,53 @@ func (o *File) WriteAt(p []byte, at int64) (int, error) {
 	return n, err
 }
 
-// Adopt makes the file that which is at path, instead of what was written. Where the file
-// system can do that nothing is copied, and from Commit on the two names are those of one
-// file, until one of them is removed. It returns ctx's error if ctx is done before.
-func (o *File) Adopt(ctx context.Context, path string) error {
+// Take makes the file that which is at path, instead of what was written, and gives it its
+// name, as Commit does. It is not at path any more then, unless it had to be copied, to another
+// file system. It returns ctx's error if ctx is done before.
+func (o *File) Take(ctx context.Context, path string) error {
 	if o.InPlace() {
 		return fmt.Errorf("write %s: it is no regular file: name one", o.Name())
 	}
-	from, err := os.OpenFile(path, os.O_RDWR, 0)
+	from, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", o.Name(), err)
 	}
-	if err := o.become(from); err == nil {
+	defer from.Close()
+	if err := o.move(from); err == nil {
 		return nil
 	}
-	defer from.Close()
 	err = copyAll(ctx, o.file, from)
-	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("write %s: %w", o.Name(), Cause(err))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("write %s: %w", o.Name(), Cause(err))
 	}
-	return err
+	return o.Commit()
 }
 
-// become makes the file from, if that can have two names.
-func (o *File) become(from *os.File) error {
+// move gives from the name of the file, if it is on the same file system.
+func (o *File) move(from *os.File) error {
 	info, err := o.file.Stat()
+	if err == nil {
+		err = from.Sync()
+	}
+	if err == nil {
+		err = os.Rename(from.Name(), o.path)
+	}
 	if err != nil {
 		return err
 	}
-	trial := o.temp + "-link"
-	if err := os.Link(from.Name(), trial); err != nil {
-		return err
-	}
-	if err := errors.Join(os.Remove(trial), from.Chmod(info.Mode().Perm())); err != nil {
-		return err
-	}
-	o.file.Close()
-	o.removeTemporary()
-	o.file, o.source = from, from.Name()
+	// It is there, whatever else fails.
+	_ = from.Chmod(info.Mode().Perm())
+	syncFolder(o.path)
+	o.Discard()
 	return nil
 }
 
 // copyAll copies what from has to the beginning of to, until ctx is done.
 func copyAll(ctx context.Context, to, from *os.File) error {
-	const often = 64 << 20
+	const often = 8 << 20
 	for {
 		switch _, err := io.CopyN(to, from, often); {
 		case ctx.Err() != nil:
@@ -222,6 +228,16 @@ func copyAll(ctx context.Context, to, from *os.File) error {
 			return err
 		}
 	}
+}
+
+// Within reports whether the file will be in the folder dir.
+func (o *File) Within(dir string) bool {
+	if o.path == "" {
+		return false
+	}
+	in, err1 := os.Stat(filepath.Dir(o.path))
+	of, err2 := os.Stat(dir)
+	return err1 == nil && err2 == nil && os.SameFile(in, of)
 }
 
 // Replaces reports whether the file will take the place of other.
@@ -241,7 +257,9 @@ func (o *File) Commit() error {
 	}
 	// The temporary name is there for a moment only: who is killed then leaves it behind.
 	if err == nil && o.temp != "" && !o.named {
-		err = o.giveTemporary()
+		if err = nameIt(o.file, o.temp); err == nil {
+			o.setNamed()
+		}
 	}
 	if o.path != "" {
 		err = errors.Join(err, o.file.Close())
@@ -252,22 +270,21 @@ func (o *File) Commit() error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", o.Name(), Cause(err))
 	}
-	o.removeTemporary() // which is there still if path was a name of the same file
+	if o.temp != "" {
+		syncFolder(o.path)
+	}
+	o.removeTemporary()
 	o.done = true
 	return nil
 }
 
-// giveTemporary gives the file its temporary name.
-func (o *File) giveTemporary() (err error) {
-	if o.source != "" {
-		err = os.Link(o.source, o.temp)
-	} else {
-		err = nameIt(o.file, o.temp)
+// syncFolder makes the name of path outlast a crash of the machine, where the system can
+// do that.
+func syncFolder(path string) {
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = dir.Sync()
+		dir.Close()
 	}
-	if err == nil {
-		o.setNamed()
-	}
-	return err
 }
 
 // removeTemporary takes the temporary name away, if it is there.

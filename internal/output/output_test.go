@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/gpurun/gpurun/internal/testenv"
 )
 
 // TestMain runs the tests with files that have no name until they are committed, and then
@@ -150,72 +152,85 @@ func TestReserved(t *testing.T) {
 	}
 }
 
-// TestAdopt makes an output of a file that is there, which stays, whether it replaces
-// another or itself.
-func TestAdopt(t *testing.T) {
-	for _, before := range []string{"", "old", "itself"} {
-		dir := t.TempDir()
-		path, from := filepath.Join(dir, "out"), filepath.Join(t.TempDir(), "from")
-		if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		switch before {
-		case "old":
-			err = os.WriteFile(path, []byte("old"), 0o640)
-		case "itself":
-			err = os.Link(from, path)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		o, err := Create(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := o.Adopt(t.Context(), from); err != nil {
-			t.Fatal(err)
-		}
-		if err := o.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range []string{path, from} {
-			if got, _ := os.ReadFile(p); string(got) != "new" {
-				t.Errorf("%s before: %s holds %q", before, p, got)
+// TestTake makes an output of a file that is there, on the same file system and on another,
+// whether it replaces something or not.
+func TestTake(t *testing.T) {
+	for _, before := range []string{"", "old"} {
+		for _, away := range []bool{false, true} {
+			dir := t.TempDir()
+			path, from := filepath.Join(dir, "out"), filepath.Join(otherFolder(t, dir, away), "from")
+			if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
+				t.Fatal(err)
 			}
+			if before != "" {
+				if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o, err := Create(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := o.Take(t.Context(), from); err != nil {
+				t.Fatal(err)
+			}
+			o.Discard()
+			if got, _ := os.ReadFile(path); string(got) != "new" {
+				t.Errorf("the file holds %q", got)
+			}
+			if _, err := os.Stat(from); (err == nil) != away {
+				t.Errorf("on another file system: %t; it was left there: %v", away, err == nil)
+			}
+			if info, err := os.Stat(path); before != "" && (err != nil || info.Mode().Perm() != 0o640) {
+				t.Errorf("the mode became %v (%v)", info.Mode(), err)
+			}
+			onlyFile(t, path)
 		}
-		if info, err := os.Stat(path); before == "old" && (err != nil || info.Mode().Perm() != 0o640) {
-			t.Errorf("the mode became %v (%v)", info.Mode(), err)
-		}
-		onlyFile(t, path)
 	}
 }
 
-// TestAdoptCopies does so where there are two file systems.
-func TestAdoptCopies(t *testing.T) {
+// otherFolder returns a folder beside dir or, if away, on another file system.
+func otherFolder(t *testing.T, dir string, away bool) string {
+	t.Helper()
+	if !away {
+		return t.TempDir()
+	}
 	other, err := os.MkdirTemp("/dev/shm", "gpurun-test-")
 	if err != nil {
-		t.Skip("no other file system is known: ", err)
+		testenv.Missing(t, "shm", "there is no other file system at /dev/shm: "+err.Error())
 	}
-	defer os.RemoveAll(other)
-	from, path := filepath.Join(other, "from"), filepath.Join(t.TempDir(), "out")
-	if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
+	t.Cleanup(func() { os.RemoveAll(other) })
+	if err := os.WriteFile(filepath.Join(other, "trial"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o, err := Create(path)
+	if os.Rename(filepath.Join(other, "trial"), filepath.Join(dir, "trial")) == nil {
+		os.Remove(filepath.Join(dir, "trial"))
+		testenv.Missing(t, "shm", "/dev/shm is no other file system than "+dir)
+	}
+	return other
+}
+
+// TestCreateReserved makes a file where there is one that has another name: that keeps what
+// it has.
+func TestCreateReserved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(path, []byte("old"), 0o600), os.Link(path, path+"-other")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := CreateReserved(path, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Adopt(t.Context(), from); err != nil {
-		t.Fatal(err)
+	defer f.Close()
+	if got, _ := os.ReadFile(path + "-other"); string(got) != "old" {
+		t.Errorf("under the other name there is %q", got)
 	}
-	if err := o.Commit(); err != nil {
-		t.Fatal(err)
+	if got, _ := os.ReadFile(path); string(got) != "\x00\x00\x00\x00\x00" {
+		t.Errorf("the new file holds %q", got)
 	}
-	if got, _ := os.ReadFile(path); string(got) != "new" {
-		t.Errorf("the file holds %q", got)
+	if _, err := CreateReserved(filepath.Join(t.TempDir(), "large"), 1<<60); err == nil {
+		t.Error("there is room for 2⁶⁰ bytes")
 	}
-	onlyFile(t, path)
 }
 
 // TestPlane writes rectangles of a matrix and reads them again, against indices.
