@@ -3,6 +3,7 @@
 # make check   the fast part of it: formatting, vet, and one run of the tests
 # make fuzz    fuzzes each target for FUZZTIME
 # make chaos   runs ROUNDS jobs on hosts to which things happen (Linux, as root)
+# make kills   kills coordinators KILLS times, and tells what was lost with them (likewise)
 # make generate  writes the generated assembly anew
 # make dist    release archives of VERSION, or else of what git describes, in release/
 # make soak    a cluster under churn for SOAKTIME; samples and plots in soak/
@@ -11,12 +12,13 @@ GO       ?= go
 FUZZTIME ?= 10s
 SOAKTIME ?= 1h
 ROUNDS   ?= 200
+KILLS    ?= 100
 
 # The analysers, at versions that are known to work with the toolchain of go.mod.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: all test check lint race nocgo v3 cross fuzz chaos generate setup dist soak
+.PHONY: all test check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
 
 all:
 	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
@@ -62,6 +64,9 @@ fuzz:
 # A seed that is printed plays its round again: go test . -run '^TestChaos' -v -chaos.seed SEED
 chaos:
 	GPURUN_REQUIRE=netns,tun,clock $(GO) test -count=1 -v -timeout 24h -run '^TestChaos$$' . -chaos.rounds $(ROUNDS)
+
+kills:
+	GPURUN_REQUIRE=netns,tun $(GO) test -count=1 -v -timeout 24h -run '^TestCoordinatorKilled$$' . -kills $(KILLS)
 
 generate:
 	$(GO) generate ./...

@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gpurun/gpurun"
 	"github.com/gpurun/gpurun/internal/lab"
@@ -31,24 +29,13 @@ type chaosCluster struct {
 	lab     *lab.Lab
 	workers map[int]*chaosWorker // by host
 	liar    *lab.Process
-}
 
-// chaosWorker is a worker, and what it held before it did anything.
-type chaosWorker struct {
-	*lab.Process
-	dir    string // of its temporary files and its cache
-	before map[string]int
-}
-
-// holds returns how much w has of what it must have no more of after a job than before,
-// by name.
-func (w *chaosWorker) holds() map[string]int {
-	return map[string]int{"descriptors": len(w.Descriptors()), "children": len(w.Children())}
+	idle map[int]map[string]int // what workers hold when nobody is connected, by host
 }
 
 func newChaosCluster(t *testing.T, p *program, seed uint64) *chaosCluster {
 	t.Helper()
-	c := &chaosCluster{t: t, p: p, lab: lab.New(t, allHosts), workers: map[int]*chaosWorker{}}
+	c := &chaosCluster{t: t, p: p, lab: lab.New(t, allHosts), workers: map[int]*chaosWorker{}, idle: map[int]map[string]int{}}
 	for _, h := range slices.Concat(listeners, joiners) {
 		c.work(h)
 	}
@@ -70,23 +57,6 @@ func environment(dir string) []string {
 	return []string{"GOMAXPROCS=1", "GPURUN_CACHE=" + filepath.Join(dir, "cache"), "TMPDIR=" + dir}
 }
 
-// left returns the files below folders that a process should not have left: what is
-// cached may stay.
-func left(dirs ...string) (names []string, err error) {
-	for _, dir := range dirs {
-		all, err := lab.Left(dir)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range all {
-			if cached, _ := filepath.Match("cache/*.bin", name); !cached {
-				names = append(names, filepath.Join(dir, name))
-			}
-		}
-	}
-	return names, nil
-}
-
 // meeting is where the coordinator listens.
 func (c *chaosCluster) meeting() string { return c.lab.Host(0).IP + ":9474" }
 
@@ -94,37 +64,18 @@ func (c *chaosCluster) meeting() string { return c.lab.Host(0).IP + ":9474" }
 func (c *chaosCluster) work(host int) {
 	c.t.Helper()
 	h := c.lab.Host(host)
-	args, ready := []string{"worker", "--device", "cpu", "--key", c.p.key, "--listen", listens(h)}, "listening at"
+	args, ready := []string{"worker", "--device", "cpu", "--metrics", metricsAt, "--key", c.p.key, "--listen", listens(h)}, "listening at"
 	if slices.Contains(joiners, host) {
 		args[len(args)-2], args[len(args)-1], ready = "--join", c.meeting(), "joining"
 	}
 	dir := c.t.TempDir()
-	w := &chaosWorker{Process: h.Start(c.t, environment(dir), c.p.path, args...), dir: dir}
+	w := &chaosWorker{Process: h.Start(c.t, environment(dir), c.p.path, args...), host: h, dir: dir, metrics: metricsAt}
 	w.WaitFor(ready)
-	w.before = w.holds()
-	c.workers[host] = w
-}
-
-// settle waits until no worker holds more than before it did anything, and checks that
-// none has left a file.
-func (c *chaosCluster) settle() {
-	c.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for _, w := range c.workers {
-		for more := true; more; time.Sleep(20 * time.Millisecond) {
-			more = false
-			now := w.holds()
-			for name, n := range now {
-				more = more || n > w.before[name]
-			}
-			if more && time.Now().After(deadline) {
-				c.t.Fatalf("%s held %v, and now holds %v: %v", w.Name(), w.before, now, w.Descriptors())
-			}
-		}
-		if names, err := left(w.Dir(), w.dir); len(names) > 0 || err != nil {
-			c.t.Fatalf("%s left %v (%v)", w.Name(), names, err)
-		}
+	if c.idle[host] == nil { // later ones may have a coordinator by now
+		c.idle[host] = w.leastOf(c.t, 5)
 	}
+	w.idle = c.idle[host]
+	c.workers[host] = w
 }
 
 // small has the coordinator's host run a small job, which must succeed.
@@ -163,7 +114,7 @@ func (c *chaosCluster) end() {
 	}
 	c.work(one)
 	c.next([]int{one})
-	c.settle()
+	settle(c.t, []*chaosWorker{c.workers[one]})
 	fresh := origins(c.workers[one].Goroutines())
 	for _, h := range listeners {
 		for from, n := range origins(stacks[h]) {
@@ -175,17 +126,4 @@ func (c *chaosCluster) end() {
 	c.workers[one] = nil
 	c.liar.Signal(syscall.SIGKILL)
 	c.liar.Wait()
-}
-
-// origins counts goroutines by what created them.
-func origins(stacks []string) map[string]int {
-	count := map[string]int{}
-	for _, s := range stacks {
-		from := "started by the runtime"
-		if i := strings.LastIndex(s, "created by "); i >= 0 {
-			from, _, _ = strings.Cut(s[i:], " in goroutine")
-		}
-		count[from]++
-	}
-	return count
 }

@@ -4,6 +4,7 @@ package gpurun_test
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -33,23 +34,11 @@ func (r *round) happen(e event) {
 	r.t.Helper()
 	host, home := r.c.lab.Host(e.host), r.c.lab.Host(0)
 	var revert func()
-	again := func() {
-		r.process(e.host).Wait()
-		r.c.work(e.host)
-	}
 	switch e.kind {
 	case "kill":
-		r.process(e.host).TrySignal(syscall.SIGKILL)
-		revert = again
+		revert = r.kill(e.host)
 	case "terminate":
-		w := r.process(e.host)
-		w.TrySignal(syscall.SIGTERM)
-		revert = func() {
-			if code := w.Wait(); code != 0 {
-				r.t.Fatalf("after SIGTERM the exit code of %s is %d: %s", w.Name(), code, w.Said())
-			}
-			r.c.work(e.host)
-		}
+		revert = r.terminate(e.host)
 	case "stop":
 		p := r.process(e.host)
 		p.TrySignal(syscall.SIGSTOP)
@@ -79,14 +68,42 @@ func (r *round) happen(e event) {
 		}
 	case "interrupt":
 		r.coordinator.TrySignal(syscall.SIGINT)
+		r.struck = r.coordinator
 	case "full disk":
-		if r.disk != nil { // or else it will be too small
-			r.disk.Fill(filler)
-		}
+		r.disk.Fill(filler)
+		r.full = true
 	default:
 		r.t.Fatalf("no such event: %q", e.kind)
 	}
 	r.happened = append(r.happened, &happening{e, time.Now(), revert})
+}
+
+// kill kills the process on a host, and returns what starts a worker again.
+func (r *round) kill(host int) (again func()) {
+	r.t.Helper()
+	p := r.process(host)
+	p.TrySignal(syscall.SIGKILL)
+	if host == 0 {
+		r.struck = p
+		return nil
+	}
+	return func() {
+		p.Wait()
+		r.c.work(host)
+	}
+}
+
+// terminate has a worker end by itself, and returns what starts it again.
+func (r *round) terminate(host int) (again func()) {
+	r.t.Helper()
+	w := r.process(host)
+	w.TrySignal(syscall.SIGTERM)
+	return func() {
+		if code := w.Wait(); code != 0 {
+			r.t.Fatalf("after SIGTERM the exit code of %s is %d: %s", w.Name(), code, w.Said())
+		}
+		r.c.work(host)
+	}
 }
 
 // filler is the name of what fills a disk.
@@ -106,10 +123,6 @@ func (r *round) repair() {
 			r.t.Fatalf("%s has ended by itself: %s", w.Name(), w.Said())
 		}
 	}
-	for _, w := range r.loopback {
-		w.Signal(syscall.SIGKILL)
-		w.Wait()
-	}
 }
 
 // check checks how the coordinator ended, as it should have or as what happened allows,
@@ -117,52 +130,43 @@ func (r *round) repair() {
 func (r *round) check(right func([]byte) bool) string {
 	r.t.Helper()
 	code, said := r.coordinator.Wait(), strings.TrimSpace(r.coordinator.Said())
-	got, err := r.output()
-	if code == 0 {
-		if err != nil {
-			r.t.Fatalf("it succeeded: %v", err)
-		}
-		if !right(got) {
-			r.t.Fatal("the result is wrong")
-		}
-		if r.report().Lost > 0 {
-			return "right, lost tiles"
-		}
-		return "right"
-	}
-	if err == nil {
+	got, err := os.ReadFile(filepath.Join(r.folder(), filepath.Base(r.name)))
+	switch {
+	case err == nil && !right(got):
+		r.t.Fatalf("exit code %d, and the result is wrong: %s", code, said)
+	case err == nil && code != 0 && !r.kept:
 		r.t.Fatalf("exit code %d, and there is an output: %s", code, said)
+	case err != nil && code == 0:
+		r.t.Fatalf("it succeeded: %v", err)
+	case code != 0:
+		return r.failed(code, said)
+	case len(r.ends) > 0:
+		return "right, resumed"
+	case r.report().Lost > 0:
+		return "right, lost tiles"
+	}
+	return "right"
+}
+
+// failed returns how the coordinator ended that failed, as what happened allows.
+func (r *round) failed(code int, said string) string {
+	r.t.Helper()
+	if code == -1 && r.kept && r.struck == r.coordinator {
+		return "killed"
 	}
 	if !strings.HasPrefix(said, "gpurun: ") || strings.Contains(said, "\n") {
 		r.t.Fatalf("exit code %d, and it does not say why in one line: %s", code, said)
 	}
 	switch {
-	case code == 130 && r.did("interrupt"):
+	case code == 130 && r.struck == r.coordinator:
 		return "interrupted"
-	case code == 1 && r.did("full disk") && strings.Contains(said, r.name) && strings.Contains(said, "no space left on device"):
+	case code == 1 && r.full && strings.Contains(said, filepath.Dir(r.name)) && strings.Contains(said, "no space left on device") && strings.Contains(said, "make room"):
 		return "full disk"
 	case code == 1 && r.mayLoseAll() && r.names(said):
 		return "no host left"
 	}
 	r.t.Fatalf("exit code %d, which nothing allows: %s", code, said)
 	return ""
-}
-
-// output returns what the output holds, or an error if there is none.
-func (r *round) output() ([]byte, error) {
-	if r.disk == nil {
-		return os.ReadFile(r.name)
-	}
-	left, err := r.disk.Left()
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range left {
-		if name != filler && name != "out.npy" {
-			r.t.Fatalf("on the disk there are left %v", left)
-		}
-	}
-	return r.disk.ReadFile("out.npy")
 }
 
 // did reports whether an event of this kind has happened.
@@ -179,9 +183,11 @@ func (r *round) disturbed(host int) bool {
 }
 
 // mayLoseAll reports whether the coordinator may have no device left, and not wait for
-// one. Those that join by themselves may not have yet.
+// one. Those that join by themselves may not have yet. One that begins when things have
+// happened needs a host, unless hosts can join, whatever else it has or waits for.
 func (r *round) mayLoseAll() bool {
-	if r.own || r.plan.wait > 0 {
+	begins := len(r.ends) > 0 && len(r.joins) == 0
+	if (r.own || r.plan.wait > 0) && !begins {
 		return false
 	}
 	if r.plain {

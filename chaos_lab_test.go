@@ -83,7 +83,11 @@ func (r *round) drawn() string {
 	for _, e := range r.events {
 		parts = append(parts, e.String())
 	}
-	return fmt.Sprintf("%s (%d of %d happened)", strings.Join(parts, ", "), len(r.happened), len(r.events))
+	drawn := fmt.Sprintf("%s (%d of %d happened)", strings.Join(parts, ", "), len(r.happened), len(r.events))
+	if len(r.ends) > 0 {
+		drawn += fmt.Sprintf("; resumed after %s", strings.Join(r.ends, ", "))
+	}
+	return drawn
 }
 
 // print prints how rounds ended, by what happened in them.
@@ -105,10 +109,17 @@ func (s *chaosSummary) print() {
 	for _, r := range s.rounds {
 		of := map[string]bool{"  " + r.job.kind: true}
 		for _, h := range r.happened {
-			of[h.kind] = true
+			if h.host == 0 && !r.plain {
+				of["coordinator: "+h.kind] = true
+			} else {
+				of[h.kind] = true
+			}
 		}
 		if r.liar {
 			of["lie"] = true
+		}
+		if r.kept {
+			of["results kept"] = true
 		}
 		for kind := range of {
 			count(kind, r)
@@ -128,4 +139,20 @@ func (s *chaosSummary) print() {
 	}
 	w.Flush()
 	s.t.Logf("%d rounds\n%s", len(s.rounds), text.String())
+	s.printResumed()
+}
+
+// printResumed prints how often other coordinators went on with jobs, and how those
+// before had ended.
+func (s *chaosSummary) printResumed() {
+	ends, jobs := map[string]int{}, 0
+	for _, r := range s.rounds {
+		for _, end := range r.ends {
+			ends[end]++
+		}
+		if len(r.ends) > 0 {
+			jobs++
+		}
+	}
+	s.t.Logf("%d jobs were resumed, after coordinators that ended so: %v", jobs, ends)
 }

@@ -21,6 +21,7 @@ type plan struct {
 	relayed []int // those of listens that it dials by way of a relay
 	liar    bool  // another worker lies, and all is verified
 	own     bool  // the coordinator computes too
+	kept    bool  // what is done is kept, and a coordinator that ends is followed by another
 	tiles   string
 	wait    time.Duration
 	events  []event
@@ -65,7 +66,11 @@ func drawPlan(seed uint64, plain bool) *plan {
 		p.wait = 100 * time.Second
 	}
 	for range 1 + rng.IntN(6) {
-		p.drawEvent(rng, work)
+		kind, host := p.drawKind(rng)
+		p.drawEvent(rng, kind, host, work)
+	}
+	if p.kept = rng.IntN(5) < 2; p.kept {
+		p.drawEnds(rng, work)
 	}
 	slices.SortStableFunc(p.events, func(a, b event) int { return int(a.at - b.at) })
 	return p
@@ -97,25 +102,42 @@ func (p *plan) drawHosts(rng *rand.Rand) {
 	p.liar = len(p.listens) > 0 && rng.IntN(5) == 0
 }
 
-// drawEvent draws one more event. Each kind comes once to each host, and what is about
-// the process, or the line, only if nothing else of that sort is.
-func (p *plan) drawEvent(rng *rand.Rand, work time.Duration) {
+// drawEnds draws what ends coordinators, and what may befall those that come after.
+func (p *plan) drawEnds(rng *rand.Rand, work time.Duration) {
+	for range 1 + rng.IntN(5) {
+		of := []string{"kill", "kill", "kill", "interrupt", "full disk", "stop", "clock"}
+		p.drawEvent(rng, of[rng.IntN(len(of))], 0, work)
+	}
+	if p.has("full disk") {
+		// Their records take several pages: all but the last of a file is full.
+		p.tiles = "300"
+	}
+}
+
+// drawKind draws of what kind an event is, and to which host it happens.
+func (p *plan) drawKind(rng *rand.Rand) (kind string, host int) {
 	hosts := append(slices.Clone(p.listens), p.joins...)
 	kinds := []string{"kill", "kill", "terminate", "stop", "stop", "unplug", "unplug", "cut", "cut off", "line", "slow", "late", "late", "clock", "coordinator", "coordinator", "coordinator"}
-	kind := kinds[rng.IntN(len(kinds))]
-	host := 0
+	kind = kinds[rng.IntN(len(kinds))]
 	if len(hosts) > 0 {
 		host = hosts[rng.IntN(len(hosts))]
 	}
 	switch {
 	case len(p.relayed) > 0 && rng.IntN(2) == 0:
-		kind, host = "corrupt", p.relayed[rng.IntN(len(p.relayed))]
+		return "corrupt", p.relayed[rng.IntN(len(p.relayed))]
 	case kind == "coordinator" || p.plain:
 		of := []string{"interrupt", "full disk", "stop", "clock", "line", "unplug"}
-		kind, host = of[rng.IntN(len(of))], 0
+		return of[rng.IntN(len(of))], 0
 	case kind == "late" && !slices.Contains(joiners, host):
-		kind = "kill"
+		return "kill", host
 	}
+	return kind, host
+}
+
+// drawEvent draws the rest of an event. Each kind comes once to each host, and what is about
+// the process, or the line, only if nothing else of that sort is; but coordinators may end
+// as often as others follow them.
+func (p *plan) drawEvent(rng *rand.Rand, kind string, host int, work time.Duration) {
 	e := event{kind: kind, host: host, at: time.Duration(rng.Int64N(int64(work))), seed: rng.Uint64()}
 	ms := func(low, high int) time.Duration {
 		return time.Duration(low+rng.IntN(high-low+1)) * time.Millisecond
@@ -139,13 +161,18 @@ func (p *plan) drawEvent(rng *rand.Rand, work time.Duration) {
 		e.at, e.undo = before, ms(200, 3000)
 	case "interrupt":
 		e.undo = 0
+	case "kill":
+		if host == 0 {
+			e.undo = 0
+		}
 	case "full disk":
 		// The room for an output may be reserved beforehand.
 		if e.undo = 0; rng.IntN(2) == 0 {
 			e.at = before
 		}
 	}
-	if !slices.ContainsFunc(p.events, func(other event) bool {
+	ends := host == 0 && p.kept && (kind == "kill" || kind == "interrupt")
+	if ends || !slices.ContainsFunc(p.events, func(other event) bool {
 		return other.host == e.host && (other.kind == e.kind || about(other.kind) == about(e.kind))
 	}) {
 		p.events = append(p.events, e)
@@ -182,6 +209,7 @@ func (p *plan) hosts() string {
 	add(len(p.relayed) > 0, "by relay %v", p.relayed)
 	add(len(p.joins) > 0, "joined by %v", p.joins)
 	add(p.liar, "a liar")
+	add(p.kept, "kept")
 	add(p.tiles != "", "%s tiles", p.tiles)
 	add(p.wait > 0, "waits")
 	return strings.Join(parts, ", ")

@@ -29,12 +29,20 @@ type round struct {
 	t *testing.T
 	c *chaosCluster
 
-	name        string // of the output
-	temporary   string // the folder of its temporary files
-	coordinator *lab.Process
-	disk        *lab.Disk // of the coordinator; nil if it has that of all
-	relays      map[int]*lab.Relay
-	loopback    []*lab.Process // workers of the coordinator's host
+	name      string    // of the output
+	temporary string    // the folder of its temporary files
+	disk      *lab.Disk // has the folder of the output; nil if that is on the disk of all
+	full      bool      // the disk is
+	relays    map[int]*lab.Relay
+	loopback  []*chaosWorker // workers of the coordinator's host
+
+	args        []string       // the coordinator's
+	coordinator *lab.Process   // the last
+	began       time.Time      // when that was started
+	struck      *lab.Process   // the last coordinator that was killed or interrupted
+	started     []*lab.Process // the coordinators
+	ends        []string       // of those that others followed
+	done        float64        // the part of the job that these have left
 
 	base, used map[*lab.Process]time.Duration // before the job, and last seen
 	happened   []*happening
@@ -66,6 +74,10 @@ func (r *round) run(seed uint64) {
 		}
 	}
 	args, right := p.job.prepare(t, c.p, r.name)
+	if r.has("full disk") {
+		// For an output, what is kept of it, and those of a coordinator before.
+		r.disk = c.lab.Host(0).Disk(t, filepath.Dir(r.name), 3*r.job.bytes()+1<<20)
+	}
 	for _, h := range joiners {
 		if !slices.Contains(p.joins, h) {
 			c.lab.Host(h).Unplug()
@@ -76,20 +88,22 @@ func (r *round) run(seed uint64) {
 		r.happen(pending[0])
 		pending = pending[1:]
 	}
-	args = append(args, r.flags()...)
-	for _, p := range r.all() {
+	r.args = append(args, r.flags()...)
+	for _, p := range r.workers() {
 		r.base[p] = p.Used()
 	}
 	began := time.Now()
-	r.start(args)
-	r.wait(pending)
+	r.start()
+	r.wait(pending, right)
 	r.seconds = time.Since(began).Seconds()
 	exit := r.check(right)
 	r.repair()
 	c.settle()
-	names, err := left(filepath.Dir(r.name), r.temporary, r.coordinator.Dir())
-	if err != nil || slices.ContainsFunc(names, func(name string) bool { return name != r.name }) {
-		t.Fatalf("there are left %v (%v)", names, err)
+	settle(t, r.loopback)
+	r.checkLeft()
+	for _, w := range r.loopback {
+		w.Signal(syscall.SIGKILL)
+		w.Wait()
 	}
 	c.next(append(slices.Clone(p.listens), p.joins...))
 	r.exit = exit
@@ -115,6 +129,9 @@ func (r *round) flags() []string {
 	if len(r.joins) > 0 {
 		flags = append(flags, "--listen", r.c.meeting())
 	}
+	if r.kept {
+		flags = append(flags, "--state", filepath.Join(filepath.Dir(r.name), stateFolder))
+	}
 	if r.tiles != "" {
 		flags = append(flags, "--tile", r.tiles)
 	}
@@ -130,8 +147,11 @@ func (r *round) addresses() (hosts []string) {
 	if r.plain {
 		for i := range 2 {
 			at := fmt.Sprintf("%s:%d", loopback, 9475+i)
-			w := r.c.lab.Host(0).Start(r.t, environment(r.t.TempDir()), r.c.p.path, "worker", "--device", "cpu", "--listen", at)
-			w.WaitFor("listening at")
+			h, dir, metrics := r.c.lab.Host(0), r.t.TempDir(), fmt.Sprintf("%s:%d", loopback, 9481+i)
+			p := h.Start(r.t, environment(dir), r.c.p.path, "worker", "--device", "cpu", "--metrics", metrics, "--listen", at)
+			p.WaitFor("listening at")
+			w := &chaosWorker{Process: p, host: h, dir: dir, metrics: metrics}
+			w.idle = w.leastOf(r.t, 5)
 			r.loopback = append(r.loopback, w)
 			hosts = append(hosts, at)
 		}
@@ -150,37 +170,44 @@ func (r *round) addresses() (hosts []string) {
 	return hosts
 }
 
-// start starts the coordinator, with a disk of its own if that is to be full.
-func (r *round) start(args []string) {
-	h, env := r.c.lab.Host(0), environment(r.temporary)
-	if r.has("full disk") {
-		size := r.job.bytes() + 1<<20
-		if r.did("full disk") {
-			size = r.job.bytes() / 2
-		}
-		r.coordinator, r.disk = h.StartOnDisk(r.t, filepath.Dir(r.name), size, env, r.c.p.path, args...)
-		return
+// start starts a coordinator.
+func (r *round) start() {
+	env := environment(r.temporary)
+	if r.disk != nil {
+		r.coordinator = r.disk.Start(r.t, env, r.c.p.path, r.args...)
+	} else {
+		r.coordinator = r.c.lab.Host(0).Start(r.t, env, r.c.p.path, r.args...)
 	}
-	r.coordinator = h.Start(r.t, env, r.c.p.path, args...)
+	r.started = append(r.started, r.coordinator)
+	r.began = time.Now()
 }
 
-// all returns the processes that compute for the coordinator.
-func (r *round) all() (all []*lab.Process) {
+// workers returns the processes that compute for the coordinator.
+func (r *round) workers() (all []*lab.Process) {
 	for _, h := range append(slices.Clone(r.listens), r.joins...) {
 		all = append(all, r.c.workers[h].Process)
 	}
 	if r.liar {
 		all = append(all, r.c.liar)
 	}
-	return append(all, r.loopback...)
+	for _, w := range r.loopback {
+		all = append(all, w.Process)
+	}
+	return all
 }
 
-// wait has things happen until the coordinator has ended. They are undone after a
-// time, since nothing may be computed until they are.
-func (r *round) wait(pending []event) {
-	began, moved, last := time.Now(), time.Now(), time.Duration(0)
-	for !r.coordinator.Ended() {
-		if time.Since(began) > hangLimit {
+// wait has things happen until the coordinator has ended, and none is to follow it. They
+// are undone after a time, since nothing may be computed until they are.
+func (r *round) wait(pending []event, right func([]byte) bool) {
+	moved, last := time.Now(), time.Duration(0)
+	for {
+		if r.coordinator.Ended() {
+			if !r.kept || r.coordinator.Wait() == 0 {
+				return
+			}
+			r.resume(right)
+		}
+		if time.Since(r.began) > hangLimit {
 			r.hang()
 		}
 		used := r.computed()
@@ -202,7 +229,7 @@ func (r *round) wait(pending []event) {
 
 // computed returns the processors' time that the job has taken so far.
 func (r *round) computed() (sum time.Duration) {
-	for _, p := range append(r.all(), r.coordinator) {
+	for _, p := range append(r.workers(), r.coordinator) {
 		r.used[p] = max(r.used[p], p.Used()-r.base[p])
 	}
 	for _, used := range r.used {
@@ -214,7 +241,7 @@ func (r *round) computed() (sum time.Duration) {
 // hang ends all processes, with their stacks.
 func (r *round) hang() {
 	r.t.Helper()
-	for _, p := range append(r.all(), r.coordinator) {
+	for _, p := range append(r.workers(), r.coordinator) {
 		if p.TrySignal(syscall.SIGQUIT) {
 			p.TrySignal(syscall.SIGCONT)
 			p.Wait()

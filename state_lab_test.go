@@ -5,13 +5,11 @@ package gpurun_test
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +25,12 @@ type keptJob struct {
 	name, output string
 	args         []string
 	want         []byte
-	alone        time.Duration // of the workers' processors, where nobody is killed
+	costs        costs
+
+	alone    time.Duration // of the workers' processors, where nobody is killed
+	took     time.Duration // from its beginning to its end, likewise
+	longest  time.Duration // of its tiles
+	together int           // how many of its tiles all workers compute at a time, at most
 }
 
 // TestCoordinatorKilled kills the coordinator of jobs with --state at random instants, from
@@ -48,6 +51,7 @@ func TestCoordinatorKilled(t *testing.T) {
 	}
 	saveMatrix(t, filepath.Join(dir, "a.npy"), newDense(900, 1500, 0, rng.Float64), false)
 	saveMatrix(t, filepath.Join(dir, "b.npy"), newDense(1500, 1100, 0, rng.Float64), false)
+	of := map[string]costs{"image": viewCosts(t, p.want), "picture": viewCosts(t, p.want), "product": evenCosts(1100, 900)}
 	for _, j := range jobs {
 		right := filepath.Join(dir, "right-"+j.output)
 		args := slices.Concat(j.args, []string{"--device", "cpu", "--quiet", "-o", right})
@@ -58,17 +62,27 @@ func TestCoordinatorKilled(t *testing.T) {
 		if j.want, err = os.ReadFile(right); err != nil {
 			t.Fatal(err)
 		}
+		j.costs = of[j.name]
 		j.args = slices.Concat(j.args, []string{"--device", "none", "--key", p.key, "--hosts", addrs})
-		before := used(workers)
-		c := p.start(t, l.Host(0), slices.Concat(j.args, []string{"-o", filepath.Join(dir, j.output)})...)
+		trace := filepath.Join(dir, "trace")
+		before, began := used(workers), time.Now()
+		c := p.start(t, l.Host(0), slices.Concat(j.args, []string{"-o", filepath.Join(dir, j.output), "--trace", trace})...)
 		if code := c.Wait(); code != 0 {
 			t.Fatalf("exit code %d: %s", code, c.Said())
 		}
-		j.alone = used(workers) - before
+		j.alone, j.took = used(workers)-before, time.Since(began)
+		part, together := j.costs.readComputing(t, trace)
+		j.longest, j.together = time.Duration(part*float64(j.alone)), together
 	}
-	for done, i := 0, 0; done < *kills; i++ {
-		done += p.killAgain(t, l.Host(0), jobs[i%len(jobs)], workers, rng)
+	var all []kill
+	count := map[*keptJob]int{}
+	for len(all) < *kills {
+		j := slices.MinFunc(jobs, func(a, b *keptJob) int { return count[a] - count[b] })
+		more := p.killAgain(t, l.Host(0), j, workers, rng)
+		count[j] += max(1, len(more))
+		all = append(all, more...)
 	}
+	t.Logf("%d kills\n%s", len(all), killTable(jobs, all))
 }
 
 // used returns the processors' time that all have used.
@@ -79,20 +93,16 @@ func used(all []*lab.Process) (sum time.Duration) {
 	return sum
 }
 
-// killAgain runs j on h, kills it, and runs it again, until it is done. It returns how often
-// it was killed.
-func (p *program) killAgain(t *testing.T, h *lab.Host, j *keptJob, workers []*lab.Process, rng *rand.Rand) (times int) {
+// killAgain runs j on h, kills it, and runs it again, until it is done.
+func (p *program) killAgain(t *testing.T, h *lab.Host, j *keptJob, workers []*lab.Process, rng *rand.Rand) (all []kill) {
 	t.Helper()
 	dir := t.TempDir()
 	out, state := filepath.Join(dir, j.output), filepath.Join(dir, "state")
-	before, began := used(workers), time.Now()
-	var kept []string
+	var kept keptTiles
 	for {
+		before := used(workers)
 		c := p.start(t, h, slices.Concat(j.args, []string{"-o", out, "--state", state})...)
-		// It may be anywhere then: starting, looking at what is kept, computing, writing the
-		// output, or done.
-		at := time.Duration(rng.Float64() * float64(max(j.alone, time.Second)))
-		if c.WaitAtMost(at) {
+		if waitToKill(c, j, state, rng) {
 			if code := c.Wait(); code != 0 {
 				t.Fatalf("%s: exit code %d: %s", j.name, code, c.Said())
 			}
@@ -100,19 +110,23 @@ func (p *program) killAgain(t *testing.T, h *lab.Host, j *keptJob, workers []*la
 		}
 		c.Signal(syscall.SIGKILL)
 		c.Wait()
-		times++
-		if s, err := gpurun.ReadState(state); err == nil {
-			kept = append(kept, fmt.Sprintf("%.0f %%", 100*s.Done))
+		now := readKept(t, state)
+		put, began := j.costs.of(now.tiles)-j.costs.of(kept.tiles), true
+		if now.id != kept.id { // there was none, or that was finished
+			put = j.costs.of(now.tiles)
 		} else {
-			kept = append(kept, "nothing")
+			began = now.runs > kept.runs
 		}
+		redone := used(workers) - before - time.Duration(put*float64(j.alone))
+		all = append(all, kill{j, stageOf(t, state, began), redone})
+		kept = now
 	}
 	got, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, j.want) {
-		t.Errorf("%s: after %d kills the result differs", j.name, times)
+		t.Errorf("%s: after %d kills the result differs", j.name, len(all))
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {
@@ -121,11 +135,24 @@ func (p *program) killAgain(t *testing.T, h *lab.Host, j *keptJob, workers []*la
 	if s, err := gpurun.ReadState(state); err != nil || !s.Finished {
 		t.Errorf("%s: the state is %+v (%v)", j.name, s, err)
 	}
-	lost := 0.
-	if times > 0 {
-		lost = (used(workers) - before - j.alone).Seconds() / float64(times)
+	for _, k := range all {
+		t.Logf("%-8s killed while %s: of the workers' time %.2f s redone", j.name, k.stage, k.redone.Seconds())
 	}
-	t.Logf("%-8s killed %d times, at %s done; %.1f s in all, of the workers' time %.2f s a kill more than the %.2f s without",
-		j.name, times, strings.Join(kept, ", "), time.Since(began).Seconds(), lost, j.alone.Seconds())
-	return times
+	return all
+}
+
+// waitToKill waits until c, which runs j, is to be killed, or has ended, and reports whether
+// it has. That is at any time, or now and then when all is computed, which lasts for a moment.
+func waitToKill(c *lab.Process, j *keptJob, state string, rng *rand.Rand) (ended bool) {
+	at := time.Duration(rng.Float64() * float64(j.took))
+	if rng.IntN(4) > 0 {
+		return c.WaitAtMost(at)
+	}
+	extra := time.Duration(rng.IntN(10)) * time.Millisecond
+	for !c.WaitAtMost(time.Millisecond) {
+		if s, err := gpurun.ReadState(state); err == nil && s.Done == 1 && s.Holder != "" {
+			return c.WaitAtMost(extra)
+		}
+	}
+	return true
 }

@@ -35,7 +35,7 @@ const (
 
 // event is one act of churn.
 type event struct {
-	seconds, back float64 // when, and when the worker was there again, from the start
+	seconds, back float64 // when, and when the worker was there again if it was, from the start
 	worker, act   string
 }
 
@@ -50,7 +50,7 @@ type churn struct {
 	events []event
 }
 
-// run goes on until ctx is done. Then the worker that was absent is back.
+// run goes on until ctx is done. A worker may be absent or stopped then.
 func (c *churn) run(ctx context.Context) error {
 	for i := 0; ; i++ {
 		select {
@@ -66,7 +66,9 @@ func (c *churn) run(ctx context.Context) error {
 		c.mu.Lock()
 		c.events = append(c.events, e)
 		c.mu.Unlock()
-		if err := c.act(w, e.act); err != nil {
+		if err := c.act(ctx, w, e.act); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return fmt.Errorf("%s, %s: %w", w.name, e.act, err)
 		}
 		c.mu.Lock()
@@ -75,14 +77,16 @@ func (c *churn) run(ctx context.Context) error {
 	}
 }
 
-// act does something to w and returns when it is there again.
-func (c *churn) act(w *worker, what string) error {
+// act does something to w and returns when it is there again, or ctx is done.
+func (c *churn) act(ctx context.Context, w *worker, what string) error {
 	switch what {
 	case stopped:
 		if err := w.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			return err
 		}
-		time.Sleep(time.Duration(c.random.Int64N(int64(mostStopped))))
+		if err := c.sleep(ctx, mostStopped); err != nil {
+			return err
+		}
 		return w.cmd.Process.Signal(syscall.SIGCONT)
 	case terminated:
 		if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -90,6 +94,8 @@ func (c *churn) act(w *worker, what string) error {
 		}
 		select {
 		case <-w.done:
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(drainLimit):
 			return fmt.Errorf("it has not ended after %v", drainLimit)
 		}
@@ -99,8 +105,20 @@ func (c *churn) act(w *worker, what string) error {
 	case killed:
 		w.kill()
 	}
-	time.Sleep(time.Duration(c.random.Int64N(int64(mostAbsent))))
-	return w.start()
+	if err := c.sleep(ctx, mostAbsent); err != nil {
+		return err
+	}
+	return w.start(ctx)
+}
+
+// sleep sleeps for up to most.
+func (c *churn) sleep(ctx context.Context, most time.Duration) error {
+	select {
+	case <-time.After(time.Duration(c.random.Int64N(int64(most)))):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // happened returns what has happened so far.
@@ -113,7 +131,11 @@ func (c *churn) happened() []event {
 func writeEvents(name string, events []event) error {
 	rows := [][]string{{"seconds", "back_seconds", "worker", "act"}}
 	for _, e := range events {
-		rows = append(rows, []string{fmt.Sprintf("%.1f", e.seconds), fmt.Sprintf("%.1f", e.back), e.worker, e.act})
+		back := ""
+		if e.back > 0 {
+			back = fmt.Sprintf("%.1f", e.back)
+		}
+		rows = append(rows, []string{fmt.Sprintf("%.1f", e.seconds), back, e.worker, e.act})
 	}
 	f, err := os.Create(name)
 	if err != nil {

@@ -4,6 +4,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,7 +39,9 @@ type process struct {
 }
 
 func start(cmd *exec.Cmd) (*process, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// In the group of this process they would get the terminal's interrupt too, and seem
+	// to end by themselves. If this process is killed, they are.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -73,16 +76,29 @@ type worker struct {
 	args    []string
 	log     string // a file
 	addr    string
-	metrics string // an address; empty where the command has no such flag
+	metrics string // an address
 }
 
+const (
+	// listens is what a worker says when it does. To connect to it instead would have it
+	// tell, in its log and in its metrics, of a coordinator that it turned away.
+	listens = "listening at"
+
+	// listenLimit is no measure of anything: what takes longer hangs.
+	listenLimit = time.Minute
+)
+
 // start starts the worker, again if it has ended, and returns when it listens.
-func (w *worker) start() error {
+func (w *worker) start(ctx context.Context) error {
 	out, err := os.OpenFile(w.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
+	before, err := out.Stat()
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(w.binary, w.args...)
 	cmd.Env = append(os.Environ(), "GPURUN_CACHE="+filepath.Join(filepath.Dir(w.binary), "cache"))
 	cmd.Stdout, cmd.Stderr = out, out
@@ -91,21 +107,41 @@ func (w *worker) start() error {
 		return err
 	}
 	w.process = p
-	for range 1000 {
-		if c, err := net.Dial("tcp", w.addr); err == nil {
-			return c.Close()
-		}
-		if err := w.ended(w.name); err != nil {
+	for limit, poll := time.After(listenLimit), time.Tick(20*time.Millisecond); ; {
+		ended := w.ended(w.name) // asked first: what it said at last counts
+		if said, err := says(w.log, before.Size(), listens); said || err != nil {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
+		if ended != nil {
+			return fmt.Errorf("%w; see %s", ended, w.log)
+		}
+		select {
+		case <-poll:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-limit:
+			return fmt.Errorf("%s does not listen at %s after %v; see %s", w.name, w.addr, listenLimit, w.log)
+		}
 	}
-	return fmt.Errorf("%s does not listen at %s", w.name, w.addr)
+}
+
+// says reports whether there are words in a file from an offset on.
+func says(file string, from int64, words string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return false, err
+	}
+	text, err := io.ReadAll(f)
+	return bytes.Contains(text, []byte(words)), err
 }
 
 // startCluster builds the command and starts three workers of it, and this program as
-// their coordinator.
-func startCluster(logs string, seed uint64) (c *cluster, err error) {
+// their coordinator. None is left if that fails or ctx ends.
+func startCluster(ctx context.Context, logs string, seed uint64) (c *cluster, err error) {
 	c = &cluster{}
 	defer func() {
 		if err != nil {
@@ -116,46 +152,52 @@ func startCluster(logs string, seed uint64) (c *cluster, err error) {
 		return c, err
 	}
 	binary, key := filepath.Join(c.folder, "gpurun"), filepath.Join(c.folder, "key")
-	build := exec.Command("go", "build", "-o", binary, "github.com/gpurun/gpurun/cmd/gpurun")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return c, fmt.Errorf("build the command: %w\n%s", err, out)
+	if err := build(ctx, binary); err != nil {
+		return c, err
 	}
 	if err := gpurun.WriteKeyFile(key); err != nil {
 		return c, err
 	}
-	help, err := exec.Command(binary, "worker", "--help").Output()
-	if err != nil {
-		return c, err
-	}
-	measured := slices.Contains(strings.Fields(string(help)), "--metrics")
 	var hosts []string
 	for i := range 3 {
-		w, err := newWorker(i, binary, key, logs, measured)
-		if err == nil {
-			err = w.start()
-		}
+		w, err := newWorker(i, binary, key, logs)
 		if err != nil {
 			return c, err
 		}
 		c.workers, hosts = append(c.workers, w), append(hosts, w.addr)
+		if err := w.start(ctx); err != nil {
+			return c, err
+		}
 	}
-	return c, c.startCoordinator(hosts, key, seed)
+	return c, c.startCoordinator(ctx, hosts, key, seed)
 }
 
-func newWorker(i int, binary, key, logs string, measured bool) (*worker, error) {
+// build builds the command from the source that this program is of.
+func build(ctx context.Context, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/gpurun/gpurun/cmd/gpurun")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	// Killed, it would leave its folder behind.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 10*time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("build the command: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func newWorker(i int, binary, key, logs string) (*worker, error) {
 	w := &worker{name: fmt.Sprint("worker ", i+1), binary: binary, log: filepath.Join(logs, fmt.Sprintf("worker-%d.log", i+1))}
 	var err error
 	if w.addr, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	w.args = []string{"worker", "--device", "cpu", "--key", key, "--listen", w.addr}
-	if measured {
-		if w.metrics, err = freeAddress(); err != nil {
-			return nil, err
-		}
-		w.args = append(w.args, "--metrics", w.metrics)
+	if w.metrics, err = freeAddress(); err != nil {
+		return nil, err
 	}
+	w.args = []string{"worker", "--device", "cpu", "--key", key, "--listen", w.addr, "--metrics", w.metrics}
 	return w, nil
 }
 
@@ -169,7 +211,7 @@ func freeAddress() (string, error) {
 }
 
 // startCoordinator returns when the coordinator has begun with its jobs.
-func (c *cluster) startCoordinator(hosts []string, key string, seed uint64) error {
+func (c *cluster) startCoordinator(ctx context.Context, hosts []string, key string, seed uint64) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -189,6 +231,8 @@ func (c *cluster) startCoordinator(hosts []string, key string, seed uint64) erro
 	select {
 	case <-said:
 		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	case <-c.coordinator.done:
 		return errors.New("the coordinator did not begin")
 	}
@@ -219,12 +263,34 @@ func (c *cluster) status() status {
 	return c.latest
 }
 
-func (c *cluster) stop() {
+// processes returns those that were started.
+func (c *cluster) processes() (all []*process) {
 	if c.coordinator != nil {
-		c.coordinator.kill()
+		all = append(all, c.coordinator)
 	}
 	for _, w := range c.workers {
-		w.kill()
+		if w.process != nil {
+			all = append(all, w.process)
+		}
+	}
+	return all
+}
+
+// dump makes all processes say what their goroutines wait for, and end.
+func (c *cluster) dump() {
+	for _, p := range c.processes() {
+		p.cmd.Process.Signal(syscall.SIGQUIT)
+		p.cmd.Process.Signal(syscall.SIGCONT)
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second): // stop kills it
+		}
+	}
+}
+
+func (c *cluster) stop() {
+	for _, p := range c.processes() {
+		p.kill()
 	}
 	os.RemoveAll(c.folder)
 }

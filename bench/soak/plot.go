@@ -106,10 +106,14 @@ func plotTo(name string, canvas vg.CanvasWriterTo, samples []sample, events []ev
 	var plots [][]*plot.Plot
 	var legends []plot.Legend
 	all := panels(samples)
+	end := samples[len(samples)-1].seconds
+	for _, e := range events {
+		end = max(end, e.seconds) // some come after the last sample
+	}
 	for i, panel := range all {
 		p, legend := plot.New(), newLegend()
 		p.Y.Label.Text = panel.unit
-		p.Y.Min, p.X.Min, p.X.Max = 0, 0, samples[len(samples)-1].seconds/60
+		p.Y.Min, p.X.Min, p.X.Max = 0, 0, end/60
 		p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
 		p.Add(plotter.NewGrid(), marks(events))
 		for _, c := range panel.curves {

@@ -151,7 +151,7 @@ func (j *Journal) openDelivered(ctx context.Context, log *log, result string) (e
 func (j *Journal) create() error {
 	made, err := output.CreateReserved(filepath.Join(j.dir, outputFile), j.job.size())
 	if err != nil {
-		return fmt.Errorf("keep the state of the job: %w", err)
+		return j.writing(err)
 	}
 	j.output = made
 	if _, err := made.WriteAt(j.job.Head, 0); err != nil {

@@ -5,7 +5,6 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,67 +12,51 @@ import (
 	"testing"
 )
 
-// Disk is a small file system of one process: nobody else sees it but through its
-// methods, which also work when the process has ended. It goes when the test does.
+// Disk is a small file system of a host, which only processes see that are started on it.
+// It lasts until its test ends, whatever becomes of them.
 type Disk struct {
-	t    testing.TB
-	root *os.Root
+	t      testing.TB
+	host   *Host
+	holder *Process // has it mounted
+	dir    string
 }
 
-// onDisk mounts a file system of $1 bytes at $0, waits for a line, and becomes the
-// command that follows.
-const onDisk = `size=$1; shift; mount -t tmpfs -o size="$size",mode=700 tmpfs "$0" && read -r _ && exec "$@" </dev/null`
+const (
+	// mountDisk mounts a file system of $1 bytes at $0, and keeps it.
+	mountDisk = `mount -t tmpfs -o size="$1",mode=700 tmpfs "$0" && echo mounted && exec sleep infinity`
 
-// StartOnDisk is Start for a command that has a disk of so many bytes, in whole pages,
-// at the folder dir, which has to be there.
-func (h *Host) StartOnDisk(t testing.TB, dir string, size int64, env []string, command string, args ...string) (*Process, *Disk) {
+	// inFolder becomes the command that follows, in the folder $0.
+	inFolder = `cd "$0" && exec "$@"`
+)
+
+// Disk returns a disk of so many bytes, in whole pages, at the folder dir, which has to be
+// there.
+func (h *Host) Disk(t testing.TB, dir string, size int64) *Disk {
 	t.Helper()
-	cmd := exec.Command("sh", append([]string{"-c", onDisk, dir, fmt.Sprint(size), command}, args...)...)
+	cmd := exec.Command("sh", "-c", mountDisk, dir, fmt.Sprint(size))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := h.start(t, filepath.Base(command), env, cmd)
-	d := &Disk{t: t}
-	outside, err := os.Stat(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.until("has its disk", func() bool { return d.open(p.proc("root"+dir), outside) })
-	t.Cleanup(func() { d.root.Close() })
-	if _, err := io.WriteString(stdin, "\n"); err != nil {
-		t.Fatal(err)
-	}
-	return p, d
+	d := &Disk{t, h, h.start(t, "disk", nil, cmd), dir}
+	d.holder.WaitFor("mounted")
+	return d
 }
 
-// open opens the folder at path if something is mounted there: if it is on another
-// file system than it is outside.
-func (d *Disk) open(path string, outside os.FileInfo) bool {
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return false
-	}
-	inside, err := root.Stat(".")
-	if err != nil || inside.Sys().(*syscall.Stat_t).Dev == outside.Sys().(*syscall.Stat_t).Dev {
-		root.Close()
-		return false
-	}
-	d.root = root
-	return true
+// Start is Host.Start for a command that sees d.
+func (d *Disk) Start(t testing.TB, env []string, command string, args ...string) *Process {
+	t.Helper()
+	cwd := t.TempDir()
+	enter := append([]string{"--mount=" + d.holder.proc("ns/mnt"), "sh", "-c", inFolder, cwd, command}, args...)
+	cmd := exec.Command("nsenter", enter...)
+	cmd.Dir = cwd
+	return d.host.start(t, filepath.Base(command), env, cmd)
 }
 
-// ReadFile returns what a file on the disk holds.
-func (d *Disk) ReadFile(name string) ([]byte, error) { return d.root.ReadFile(name) }
-
-// Left returns the files that are on the disk.
-func (d *Disk) Left() ([]string, error) { return leftIn(d.root.FS()) }
+// Dir returns a path of the disk's folder for those who do not see the disk.
+func (d *Disk) Dir() string { return d.holder.proc("root" + d.dir) }
 
 // Fill leaves no byte free, with a file of this name.
 func (d *Disk) Fill(name string) {
 	d.t.Helper()
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(filepath.Join(d.Dir(), name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -10,20 +10,23 @@ import (
 	"testing"
 )
 
-// TestStartOnDisk has a process fill its disk, which nobody else sees, and reads what
-// it could write after its end.
-func TestStartOnDisk(t *testing.T) {
+// TestDisk has processes fill a disk, which nobody else sees, one after the other.
+func TestDisk(t *testing.T) {
 	l := New(t, 1)
 	dir := t.TempDir()
 	const size = 1 << 20
-	p, d := l.Host(0).StartOnDisk(t, dir, size, nil, "sh", "-c", `cd "$0" && pwd && head -c 3000000 /dev/zero > zeros`, dir)
-	if code := p.Wait(); code == 0 || !strings.Contains(p.Said(), "No space left on device") || !strings.Contains(p.Said(), dir) {
+	d := l.Host(0).Disk(t, dir, size)
+	p := d.Start(t, nil, "sh", "-c", `pwd && cd "$0" && pwd && head -c 3000000 /dev/zero > zeros`, dir)
+	if code := p.Wait(); code == 0 || !strings.Contains(p.Said(), "No space left on device") || !strings.HasPrefix(p.Said(), p.Dir()+"\n"+dir+"\n") {
 		t.Errorf("exit code %d: %s", code, p.Said())
 	}
-	if got, err := d.ReadFile("zeros"); len(got) != size {
+	if got, err := os.ReadFile(filepath.Join(d.Dir(), "zeros")); len(got) != size {
 		t.Errorf("the file has %d bytes (%v), want the %d of the disk", len(got), err, size)
 	}
-	if left, err := d.Left(); err != nil || !slices.Equal(left, []string{"zeros"}) {
+	if code := d.Start(t, nil, "mv", filepath.Join(dir, "zeros"), filepath.Join(dir, "moved")).Wait(); code != 0 {
+		t.Errorf("the next process on the disk does not see the file: exit code %d", code)
+	}
+	if left, err := Left(d.Dir()); err != nil || !slices.Equal(left, []string{"moved"}) {
 		t.Errorf("the disk has %v (%v)", left, err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
@@ -35,12 +38,12 @@ func TestStartOnDisk(t *testing.T) {
 func TestFill(t *testing.T) {
 	l := New(t, 1)
 	dir := t.TempDir()
-	p, d := l.Host(0).StartOnDisk(t, dir, 64<<10, nil, "sh", "-c",
-		`cd "$0" && echo before > first && echo begun && while [ ! -s full ] || head -c 9 /dev/zero > second; do :; done`, dir)
+	d := l.Host(0).Disk(t, dir, 64<<10)
+	p := d.Start(t, nil, "sh", "-c", `cd "$0" && echo before > first && echo begun && while [ ! -s full ] || head -c 9 /dev/zero > second; do :; done`, dir)
 	p.WaitFor("begun")
 	d.Fill("full")
 	p.WaitFor("No space left on device")
-	if got, err := d.ReadFile("first"); string(got) != "before\n" {
+	if got, err := os.ReadFile(filepath.Join(d.Dir(), "first")); string(got) != "before\n" {
 		t.Errorf("the first file has %q (%v)", got, err)
 	}
 	d.Fill("full")

@@ -86,11 +86,7 @@ func ofRuntime(stack string) bool {
 
 // Left returns the files below a folder, by their paths from it on.
 func Left(dir string) (left []string, err error) {
-	return leftIn(os.DirFS(dir))
-}
-
-func leftIn(files fs.FS) (left []string, err error) {
-	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			left = append(left, name)
 		}

@@ -44,10 +44,12 @@ func (h *Host) Start(t testing.TB, env []string, command string, args ...string)
 	return h.start(t, filepath.Base(command), env, exec.Command(command, args...))
 }
 
-// start starts cmd, which tests know as name.
+// start starts cmd, which tests know as name, in its folder, if it has one.
 func (h *Host) start(t testing.TB, name string, env []string, cmd *exec.Cmd) *Process {
 	t.Helper()
-	cmd.Dir = t.TempDir()
+	if cmd.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
 	cmd.Env = append(os.Environ(), env...)
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/dustin/go-humanize"
 )
@@ -128,10 +129,15 @@ func (o *File) Reserve(size int64) error {
 	if o.InPlace() {
 		return fmt.Errorf("write %s: it is no regular file, and has to be written in any order: name one", o.Name())
 	}
-	if err := Reserve(o.file, size); err != nil {
-		return fmt.Errorf("write %s, of %s: %w", o.Name(), humanize.IBytes(uint64(size)), err)
+	err := Reserve(o.file, size)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("write %s, of %s: %w", o.Name(), humanize.IBytes(uint64(size)), err)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; make room, or name a file on another disk", err)
+	}
+	return err
 }
 
 // Reserve makes f so many bytes long, and finds out at once if there is no room for them,

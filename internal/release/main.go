@@ -1,6 +1,7 @@
 // Release builds the command for several systems and packs each binary into an
 // archive with what its user needs: the documentation, completions for shells and,
-// for Linux, the unit of systemd. The same commit, version and Go have the same bytes.
+// for Linux, the unit of systemd. The same commit, version and Go have the same bytes, so
+// there are none of a checkout in which not all is committed.
 //
 // It runs in the module's root.
 //
@@ -8,7 +9,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"flag"
 	"fmt"
@@ -18,9 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
-	"time"
 )
 
 func main() {
@@ -29,7 +27,11 @@ func main() {
 	targets := flag.String("targets", "linux/amd64 linux/arm64 darwin/arm64 windows/amd64", "the systems, as GOOS/GOARCH")
 	folder := flag.String("o", "release", "the folder that the archives go to")
 	flag.Parse()
-	if err := release(*folder, *version, strings.Fields(*targets)); err != nil {
+	err := committed()
+	if err == nil {
+		err = release(*folder, *version, strings.Fields(*targets))
+	}
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -102,32 +104,4 @@ func build(out, version, goos, arch string) error {
 		return fmt.Errorf("build for %s/%s: %w\n%s", goos, arch, err, said)
 	}
 	return nil
-}
-
-// commitDate returns the time that all files in archives have: that of
-// SOURCE_DATE_EPOCH, and else of the commit.
-func commitDate() (time.Time, error) {
-	epoch := os.Getenv("SOURCE_DATE_EPOCH")
-	if epoch == "" {
-		var err error
-		if epoch, err = git("log", "-1", "--format=%ct"); err != nil {
-			return time.Time{}, fmt.Errorf("no date: %w; give one with SOURCE_DATE_EPOCH", err)
-		}
-	}
-	seconds, err := strconv.ParseInt(epoch, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH is not a number of seconds: %w", err)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
-}
-
-func git(args ...string) (string, error) {
-	cmd := exec.Command("git", args...)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("git %s: %s", args[0], cmp.Or(strings.TrimSpace(said.String()), err.Error()))
-	}
-	return strings.TrimSpace(string(out)), nil
 }
