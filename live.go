@@ -127,7 +127,7 @@ func workOf(job kernels.Job, cost tiler.Cost) float64 {
 // estimate sets in r, of a run that goes on, the Shares of what is done, the Rates, and
 // how much work that is; work is that of the whole run.
 func (r *Report) estimate(work float64) {
-	sum := 0.0 // more than Done: it has what is on its way to the sink
+	sum := 0.0
 	for _, d := range r.Devices {
 		sum += d.Share
 	}
@@ -137,10 +137,15 @@ func (r *Report) estimate(work float64) {
 	for i := range r.Devices {
 		r.Devices[i].Share /= sum
 	}
+	// Done lacks what is on its way to the sink. With that the work of a device, which is
+	// its Rate times its BusySeconds, does not depend on what the others do.
+	before := r.Resumed * r.Done
+	done := before + sum*(1-before)
+	r.Resumed = before / done
 	if r.Job == "matmul" {
-		r.setFlops(work * r.Done)
+		r.setFlops(work * done)
 	} else {
-		r.setWork(int64(work * r.Done))
+		r.setWork(int64(work * done))
 	}
 }
 

@@ -5,23 +5,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/gpurun/gpurun/dist"
 )
 
-// aside is that a device was set aside.
+// aside is that a device was set aside, or has gone: its state says which.
 type aside struct {
 	device, why string
+	state       dist.State
 	at          time.Duration // from the first pull on
 }
 
-// asidesOf returns which of devices were set aside.
+// asidesOf returns which of devices were set aside, or have gone.
 func asidesOf(devices []dist.DeviceReport) []aside {
 	var asides []aside
 	for _, d := range devices {
 		if d.SetAside != nil {
-			asides = append(asides, aside{d.ID, d.SetAside.Error(), d.SetAsideAt})
+			asides = append(asides, aside{d.ID, d.SetAside.Error(), d.State, d.SetAsideAt})
 		}
 	}
 	return asides
@@ -49,7 +51,9 @@ const (
 
 	scopeProcess = "p"
 
-	colorGood, colorUnused, colorLost, colorBad = "good", "grey", "bad", "terrible"
+	// Green, grey, orange and red. What was computed is of a stronger green than its lease.
+	colorGood, colorGoodLease        = "good", "thread_state_running"
+	colorUnused, colorLost, colorBad = "grey", "bad", "terrible"
 )
 
 // traceColors shows how a lease ended.
@@ -62,24 +66,33 @@ var traceColors = map[dist.Outcome]string{
 // and chrome://tracing open. The job must have run with Config.Trace: without it the
 // trace has the devices and nothing that they did.
 //
-// There is one process a device, with one thread for each tile that it has at a time.
-// A slice "lease" lasts from when the tile was given out until its result was stored, or
-// the lease ended otherwise, which is its category and colour. Within it a slice
-// "tile" is the computing. Times of other hosts are on this machine's time line; how far
-// they may be off is among the arguments of the slice. An instant event says when and
-// why a device was set aside.
+// There is one process a device, those of this machine first, with one thread for each
+// puller. A slice "lease" lasts from when the tile was given out until its result was
+// stored. One that ended otherwise is called by its outcome, such as "lost", instead.
+// Within it a slice "tile" is the computing. The colour says the outcome too. Times of
+// other hosts are on this machine's time line; how far they may be off is among the
+// arguments of the slice. An instant event says when and why a device was set aside, or
+// its host had gone.
 func (r *Report) WriteTrace(w io.Writer) error {
 	t := newTracer(w)
-	for _, d := range r.Devices {
-		t.addDevice(d)
+	for _, here := range []bool{true, false} {
+		for _, d := range r.Devices {
+			if (d.Host == "") == here {
+				t.addDevice(d)
+			}
+		}
 	}
 	for _, s := range r.spans {
 		t.addSpan(s)
 	}
 	for _, a := range r.asides {
+		color := colorBad
+		if a.state == dist.StateGone {
+			color = colorLost
+		}
 		t.add(traceEvent{
-			Name: "set aside", Category: "device", Phase: phaseInstant, Time: microseconds(a.at), PID: t.processes[a.device],
-			TID: 1, Scope: scopeProcess, Color: colorBad, Args: map[string]any{"why": a.why},
+			Name: string(a.state), Category: "device", Phase: phaseInstant, Time: microseconds(a.at), PID: t.processes[a.device],
+			TID: 1, Scope: scopeProcess, Color: color, Args: map[string]any{"why": a.why},
 		})
 	}
 	return t.end()
@@ -135,28 +148,38 @@ func (t *tracer) addDevice(d DeviceReport) {
 	}
 	process := len(t.processes) + 1
 	t.processes[id] = process
-	t.add(traceEvent{Name: "process_name", Phase: phaseMetadata, Time: microseconds(0), PID: process, Args: map[string]any{"name": id + " " + d.Name}})
+	t.addMetadata("process_name", traceThread{process, 0}, "name", strings.TrimSpace(id+" "+d.Name))
+	t.addMetadata("process_sort_index", traceThread{process, 0}, "sort_index", process)
+}
+
+// addMetadata adds what a viewer is to know of a thread or its process.
+func (t *tracer) addMetadata(what string, of traceThread, key string, value any) {
+	t.add(traceEvent{Name: what, Phase: phaseMetadata, Time: microseconds(0), PID: of.process, TID: of.thread, Args: map[string]any{key: value}})
 }
 
 // addSpan adds the slices of a lease.
 func (t *tracer) addSpan(s dist.Span) {
 	at := t.thread(s)
-	slice := func(name, category string, from, to time.Duration, args map[string]any) {
+	slice := func(name, category, color string, from, to time.Duration, args map[string]any) {
 		t.add(traceEvent{
-			Name: name, Category: category, Phase: phaseComplete, Time: microseconds(from), Dur: microseconds(to - from),
-			PID: at.process, TID: at.thread, Color: traceColors[s.Outcome], Args: args,
+			Name: name + " " + s.Tile.String(), Category: category + "," + string(s.Outcome), Phase: phaseComplete,
+			Time: microseconds(from), Dur: microseconds(to - from), PID: at.process, TID: at.thread, Color: color, Args: args,
 		})
 	}
 	args := map[string]any{"outcome": s.Outcome, "elements": s.Tile.Area()}
-	slice(fmt.Sprintf("lease %v", s.Tile), "lease,"+string(s.Outcome), s.Granted, s.Ended, args)
+	// Perfetto takes the colour from the name.
+	name, color := "lease", colorGoodLease
+	if s.Outcome != dist.OutcomeDone {
+		name, color = string(s.Outcome), traceColors[s.Outcome]
+	}
+	slice(name, "lease", color, s.Granted, s.Ended, args)
 	if s.End == s.Start {
 		return
 	}
-	args["waited_ms"] = milliseconds(s.Waited)
 	if s.Within > 0 {
-		args["clock_error_ms"] = milliseconds(s.Within)
+		args["waited_ms"], args["clock_error_ms"] = milliseconds(s.Waited), milliseconds(s.Within)
 	}
-	slice(fmt.Sprintf("tile %v", s.Tile), "computing,"+string(s.Outcome), s.Start, s.End, args)
+	slice("tile", "computing", traceColors[s.Outcome], s.Start, s.End, args)
 }
 
 // thread returns that of the puller of s. Where a host came back before the leases of
@@ -167,6 +190,14 @@ func (t *tracer) thread(s dist.Span) traceThread {
 	at := traceThread{t.processes[s.Device], s.Slot + 1}
 	for t.ends[at] > s.Granted {
 		at.thread += apart
+	}
+	if _, named := t.ends[at]; !named {
+		name, sessions := fmt.Sprintf("puller %d", s.Slot+1), at.thread/apart
+		if sessions > 0 {
+			name += ", of a new session"
+		}
+		t.addMetadata("thread_name", at, "name", name)
+		t.addMetadata("thread_sort_index", at, "sort_index", apart*(s.Slot+1)+sessions)
 	}
 	t.ends[at] = s.Ended
 	return at

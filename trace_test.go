@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -43,16 +44,23 @@ func readTrace(t *testing.T, r *Report) []readEvent {
 		t.Fatal(err)
 	}
 	threads := map[[2]int][]readEvent{}
+	named := map[[2]int]bool{}
 	for _, e := range trace.TraceEvents {
 		if e.Pid < 1 || e.Tid < 0 || e.Ts < 0 || e.Dur < 0 {
 			t.Errorf("implausible event %+v", e)
 		}
-		if e.Ph == "X" {
-			at := [2]int{e.Pid, e.Tid}
+		at := [2]int{e.Pid, e.Tid}
+		switch {
+		case e.Name == "thread_name":
+			named[at] = true
+		case e.Ph == "X":
 			threads[at] = append(threads[at], e)
 		}
 	}
 	for at, events := range threads {
+		if !named[at] {
+			t.Errorf("thread %v has no name", at)
+		}
 		slices.SortStableFunc(events, func(a, b readEvent) int {
 			return cmp.Or(cmp.Compare(a.from(), b.from()), cmp.Compare(b.to(), a.to()))
 		})
@@ -65,7 +73,7 @@ func readTrace(t *testing.T, r *Report) []readEvent {
 				t.Errorf("thread %v: %+v ends after %+v", at, e, open[len(open)-1])
 			}
 			if tile, ok := strings.CutPrefix(e.Name, "tile "); ok {
-				if len(open) != 1 || open[0].Name != "lease "+tile {
+				if len(open) != 1 || !strings.HasPrefix(open[0].Cat, "lease,") || !strings.HasSuffix(open[0].Name, " "+tile) {
 					t.Errorf("thread %v: %+v is not in its lease: %+v", at, e, open)
 				}
 			} else if len(open) != 0 {
@@ -100,7 +108,7 @@ func TestTrace(t *testing.T) {
 	const ms = time.Millisecond
 	why := errors.New("host:1/cpu: computing tile: the cable fell out")
 	report := newReport(&kernels.Mandelbrot{}, &dist.Report{
-		Devices: []dist.DeviceReport{{ID: "cpu", Tiles: 1}, {ID: "host:1/cpu", SetAside: why, SetAsideAt: 7 * ms}, {ID: "host:1/cpu", Tiles: 1}},
+		Devices: []dist.DeviceReport{{ID: "cpu", Tiles: 1}, {ID: "host:1/cpu", State: dist.StateGone, SetAside: why, SetAsideAt: 7 * ms}, {ID: "host:1/cpu", Tiles: 1}},
 		Spans: []dist.Span{
 			{Device: "cpu", Slot: 0, Tile: tile(0), Outcome: dist.OutcomeDone, Start: 1, End: 5*ms + 333, Ended: 6 * ms},
 			{Device: "host:1/cpu", Slot: 2, Tile: tile(1), Outcome: dist.OutcomeLost, Granted: 1 * ms, Start: 1 * ms, End: 1 * ms, Ended: 8 * ms},
@@ -113,34 +121,100 @@ func TestTrace(t *testing.T) {
 	}, nil, nil)
 	events := readTrace(t, report)
 	for y, want := range []struct {
-		outcome, color string
-		computing      bool
+		name, outcome, color string
+		computing            string // its colour, or empty
 	}{
-		{"done", "good", true}, {"lost", "bad", false}, {"done", "good", true}, {"wrong", "terrible", true},
-		{"failed", "terrible", false}, {"beaten", "grey", false}, {"stopped", "grey", false},
+		{"lease", "done", "thread_state_running", "good"}, {"lost", "lost", "bad", ""}, {"lease", "done", "thread_state_running", "good"},
+		{"wrong", "wrong", "terrible", "terrible"}, {"failed", "failed", "terrible", ""}, {"beaten", "beaten", "grey", ""}, {"stopped", "stopped", "grey", ""},
 	} {
-		lease := find(t, events, fmt.Sprintf("lease %v", tile(y)))
+		lease := find(t, events, fmt.Sprintf("%s %v", want.name, tile(y)))
 		if lease.Cname != want.color || lease.Cat != "lease,"+want.outcome || lease.Args["outcome"] != want.outcome || lease.Args["elements"] != 10.0 {
 			t.Errorf("the lease is %+v, want %+v", lease, want)
 		}
-		computing := slices.ContainsFunc(events, func(e readEvent) bool { return e.Name == fmt.Sprintf("tile %v", tile(y)) })
+		computing := ""
+		for _, e := range events {
+			if e.Name == fmt.Sprintf("tile %v", tile(y)) {
+				computing = e.Cname
+			}
+		}
 		if computing != want.computing {
-			t.Errorf("the computing of %v is shown: %v", tile(y), computing)
+			t.Errorf("the computing of %v is %q, want %q", tile(y), computing, want.computing)
 		}
 	}
 	first := find(t, events, "tile 10×1+0+0")
-	if first.from() != 1 || first.to() != int64(5*ms+333) || first.Pid != 1 || first.Tid != 1 || first.Args["clock_error_ms"] != nil {
+	if first.from() != 1 || first.to() != int64(5*ms+333) || first.Pid != 1 || first.Tid != 1 || first.Args["clock_error_ms"] != nil || first.Args["waited_ms"] != nil {
 		t.Errorf("the first tile is %+v", first)
 	}
 	far := find(t, events, "tile 10×1+0+2")
 	if far.from() != int64(8*ms) || far.Pid != 2 || far.Args["waited_ms"] != 0.5 || far.Args["clock_error_ms"] != 0.02 {
 		t.Errorf("the tile of the host is %+v", far)
 	}
-	if lost := find(t, events, "lease 10×1+0+1"); lost.Tid != 3 || far.Tid == lost.Tid {
+	if lost := find(t, events, "lost 10×1+0+1"); lost.Tid != 3 || far.Tid == lost.Tid {
 		t.Errorf("the lost lease is %+v", lost)
 	}
-	if aside := find(t, events, "set aside"); aside.Ph != "i" || aside.S != "p" || aside.Pid != 2 || aside.from() != int64(7*ms) || aside.Args["why"] != why.Error() {
+	if aside := find(t, events, "gone"); aside.Cname != "bad" || aside.Ph != "i" || aside.S != "p" || aside.Pid != 2 || aside.from() != int64(7*ms) || aside.Args["why"] != why.Error() {
 		t.Errorf("that it was set aside is %+v", aside)
+	}
+}
+
+// TestTraceRows has hosts come before the devices of this machine, and checks what rows are
+// called and how they are sorted.
+func TestTraceRows(t *testing.T) {
+	tile := func(y int) kernels.Tile { return kernels.Tile{Y: y, W: 10, H: 1} }
+	report := newReport(&kernels.Mandelbrot{}, &dist.Report{
+		Devices: []dist.DeviceReport{{ID: "b:1/cpu"}, {ID: "a:1/cpu"}, {ID: "cpu"}},
+		Spans: []dist.Span{
+			{Device: "b:1/cpu", Slot: 1, Tile: tile(0), Outcome: dist.OutcomeLost, Ended: 8},
+			{Device: "b:1/cpu", Slot: 0, Tile: tile(1), Outcome: dist.OutcomeDone, Granted: 1, Start: 1, End: 2, Ended: 3},
+			{Device: "b:1/cpu", Slot: 1, Tile: tile(2), Outcome: dist.OutcomeDone, Granted: 4, Start: 5, End: 6, Ended: 7},
+			{Device: "cpu", Slot: 0, Tile: tile(3), Outcome: dist.OutcomeDone, Granted: 4, Start: 5, End: 6, Ended: 7},
+		},
+	}, nil, []Device{{ID: "cpu", Name: "a processor"}})
+	type row struct {
+		sort float64
+		name string
+	}
+	processes, threads := map[int]row{}, map[[2]int]row{}
+	for _, e := range readTrace(t, report) {
+		at := [2]int{e.Pid, e.Tid}
+		process, thread := processes[e.Pid], threads[at]
+		switch e.Name {
+		case "process_name":
+			process.name = e.Args["name"].(string)
+		case "process_sort_index":
+			process.sort = e.Args["sort_index"].(float64)
+		case "thread_name":
+			thread.name = e.Args["name"].(string)
+		case "thread_sort_index":
+			thread.sort = e.Args["sort_index"].(float64)
+		default:
+			continue
+		}
+		processes[e.Pid] = process
+		if thread != (row{}) {
+			threads[at] = thread
+		}
+	}
+	var names []string
+	for _, p := range slices.Sorted(maps.Keys(processes)) {
+		var of []row
+		for at, thread := range threads {
+			if at[0] == p {
+				of = append(of, thread)
+			}
+		}
+		slices.SortFunc(of, func(a, b row) int { return cmp.Compare(a.sort, b.sort) })
+		if processes[p].sort != float64(p) {
+			t.Errorf("process %d is %+v", p, processes[p])
+		}
+		names = append(names, processes[p].name)
+		for _, thread := range of {
+			names = append(names, thread.name)
+		}
+	}
+	want := []string{"cpu a processor", "puller 1", "b:1/cpu", "puller 1", "puller 2", "puller 2, of a new session", "a:1/cpu"}
+	if !slices.Equal(names, want) {
+		t.Errorf("the rows are %q, want %q", names, want)
 	}
 }
 
@@ -175,7 +249,7 @@ func TestTraceOfARun(t *testing.T) {
 func TestTraceOfBands(t *testing.T) {
 	band := func() *Report {
 		return newReport(&kernels.Mandelbrot{}, &dist.Report{
-			Devices: []dist.DeviceReport{{ID: "cpu", SetAside: errors.New("no"), SetAsideAt: 2 * time.Second}},
+			Devices: []dist.DeviceReport{{ID: "cpu", State: dist.StateSetAside, SetAside: errors.New("no"), SetAsideAt: 2 * time.Second}},
 			Spans:   []dist.Span{{Device: "cpu", Tile: kernels.Tile{W: 5, H: 2}, Outcome: dist.OutcomeDone, Granted: 1e9, Start: 2e9, End: 3e9, Ended: 4e9}},
 		}, nil, nil)
 	}
@@ -189,7 +263,7 @@ func TestTraceOfBands(t *testing.T) {
 	}
 	var asides []readEvent
 	for _, e := range events {
-		if e.Ph == "i" {
+		if e.Ph == "i" && e.Name == "set aside" && e.Cname == "terrible" {
 			asides = append(asides, e)
 		}
 	}
@@ -204,7 +278,7 @@ func TestTraceTimes(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range 1000 {
-		d := time.Duration(rng.Int64N(1 << (1 + rng.IntN(52))))
+		d := time.Duration(rng.Int64N(1 << (1 + rng.IntN(51))))
 		x, err := microseconds(d).Float64()
 		if back := time.Duration(math.Round(x * 1e3)); err != nil || back != d {
 			t.Fatalf("%d ns is %v, and back %d (%v)", d, microseconds(d), back, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -23,8 +24,11 @@ type progress struct {
 	bar   *mpb.Bar
 	live  func() *gpurun.Report // or nil
 	begin *time.Timer
-	rates rates // of the goroutine that renders the bar
 	ended bool
+
+	// Of the goroutine that renders the bar.
+	watched   watched
+	remaining remaining
 }
 
 const (
@@ -36,7 +40,40 @@ const (
 
 	// refreshRate is the time from one look of the bar to the next.
 	refreshRate = 200 * time.Millisecond
+
+	// remainingWindow is the time over which the speed of a job is measured: hosts come
+	// and go.
+	remainingWindow = 30 * time.Second
 )
+
+// remaining tells how long a job still takes, by how it went on of late. What was done
+// before the first look, such as in an earlier run, does not count as speed.
+type remaining struct{ seen []doneAt }
+
+// doneAt is the part of a job that was done at a time.
+type doneAt struct {
+	when time.Time
+	done float64
+}
+
+// add takes in done, as it is now, and returns how long the rest takes, in seconds
+// without fractions, if that is known.
+func (r *remaining) add(done float64, now time.Time) (left time.Duration, known bool) {
+	if done <= 0 {
+		return 0, false
+	}
+	r.seen = append(r.seen, doneAt{now, done})
+	for len(r.seen) > 2 && now.Sub(r.seen[1].when) >= remainingWindow {
+		r.seen = r.seen[1:]
+	}
+	first := r.seen[0]
+	took, more := now.Sub(first.when).Seconds(), done-first.done
+	const longest = 1e9 // seconds
+	if took < 1 || more <= 0 || (1-done)*took >= longest*more {
+		return 0, false
+	}
+	return (time.Duration((1 - done) / more * took * float64(time.Second))).Round(time.Second), true
+}
 
 // newProgress returns a bar on stderr, or nil where stderr is not a terminal.
 func newProgress(stderr io.Writer) *progress {
@@ -77,10 +114,15 @@ func (p *progress) show() {
 	p.bars = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(progressWidth), mpb.WithRefreshRate(refreshRate))
 	options := []mpb.BarOption{
 		mpb.BarRemoveOnComplete(),
-		mpb.AppendDecorators(
-			decor.Percentage(decor.WCSyncSpace),
-			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WCSyncSpace), ""),
-		),
+		mpb.BarFillerTrim(),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
+			done := float64(s.Current) / progressTotal
+			text := fmt.Sprintf(" %d %%", int(100*done))
+			if left, known := p.remaining.add(done, time.Now()); known {
+				text += fmt.Sprintf(", %v left", left)
+			}
+			return text
+		})),
 	}
 	if live := p.live; live != nil {
 		options = append(options, mpb.BarExtender(mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
@@ -88,7 +130,7 @@ func (p *progress) show() {
 			if err != nil || s.Aborted || s.Completed {
 				return nil
 			}
-			return writeLive(w, live, &p.rates, s.AvailableWidth, height)
+			return writeLive(w, live, &p.watched, s.AvailableWidth, height)
 		}), false))
 	}
 	p.bar = p.bars.AddBar(progressTotal, options...)

@@ -29,6 +29,8 @@ const (
 	idleLimit    = 2 * time.Minute
 	headerBytes  = 8 << 10
 	maxAtOnce    = 4 // scrapes; others are told to come later
+
+	maxConnections = 64
 )
 
 // Server serves metrics over HTTP. Its methods may be called by several goroutines.
@@ -36,12 +38,58 @@ type Server struct {
 	http    http.Server
 	addr    net.Addr
 	serving sync.WaitGroup
+
+	connections connections
+}
+
+// connections are those that are open, at most maxConnections: for one more, that on
+// which nothing has happened for the longest is closed. So those who connect and say
+// nothing, or little, keep nobody out. Its method may be called by several goroutines.
+type connections struct {
+	mu   sync.Mutex
+	last map[net.Conn]time.Time // when it began, or a request on it did or ended
+}
+
+// changed notes that conn is in a new state.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateClosed, http.StateHijacked:
+		delete(c.last, conn)
+		return
+	case http.StateNew:
+		if len(c.last) >= maxConnections {
+			c.closeOldest()
+		}
+	default:
+		if _, open := c.last[conn]; !open {
+			return // closed for another
+		}
+	}
+	if c.last == nil {
+		c.last = map[net.Conn]time.Time{}
+	}
+	c.last[conn] = time.Now()
+}
+
+// closeOldest closes the connection on which nothing has happened for the longest. c.mu
+// is held.
+func (c *connections) closeOldest() {
+	var oldest net.Conn
+	for conn, at := range c.last {
+		if oldest == nil || at.Before(c.last[oldest]) {
+			oldest = conn
+		}
+	}
+	delete(c.last, oldest)
+	_ = oldest.Close() // its server notices
 }
 
 // Listen serves at addr, host:port or :port, what the collectors say, what the Go runtime and the
 // operating system say of this process, and which version it is of, in the text format at
 // /metrics. At /healthz it answers 200 while healthy says so and else 503. Anybody who
-// reaches addr may ask.
+// reaches addr may ask, and keep at most maxConnections connections open.
 //
 // It returns nil if addr is empty, and else tells log the address.
 func Listen(ctx context.Context, addr string, log *slog.Logger, healthy func() bool, all ...prometheus.Collector) (*Server, error) {
@@ -62,6 +110,7 @@ func Listen(ctx context.Context, addr string, log *slog.Logger, healthy func() b
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          stdlog.New(io.Discard, "", 0), // what strangers do wrong
 	}}
+	s.http.ConnState = s.connections.changed
 	s.serving.Go(func() { _ = s.http.Serve(l) }) // until Close
 	log.Info("serving metrics", "addr", s.addr.String())
 	return s, nil

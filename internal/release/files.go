@@ -20,7 +20,7 @@ type file struct {
 // each other.
 var documents = []string{
 	"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
-	"docs/*.md", "docs/mandel.png", "dist/spec.md", "bench/README.md",
+	"docs/*.md", "docs/*.png", "dist/spec.md", "bench/README.md",
 }
 
 // sharedFiles returns what all archives have. Completions are the same on all systems,
