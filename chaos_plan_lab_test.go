@@ -46,8 +46,17 @@ type event struct {
 	seed       uint64
 }
 
-// losing are the kinds of events that may cost a coordinator a worker.
-var losing = []string{"kill", "terminate", "stop", "unplug", "cut", "cut off", "line", "slow", "corrupt", "late"}
+// loses reports whether e may cost a coordinator a worker. Silence does if it lasts about as
+// long as a session, or a handshake, waits: 10 s. A slow process or a bad line never does.
+func (e *event) loses() bool {
+	switch e.kind {
+	case "kill", "terminate", "corrupt", "late":
+		return true
+	case "stop", "unplug", "cut", "cut off":
+		return e.undo == 0 || e.undo >= 8*time.Second
+	}
+	return false
+}
 
 // drawPlan draws a round. plain allows for connections without a key that are corrupted.
 func drawPlan(seed uint64, plain bool) *plan {
