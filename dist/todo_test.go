@@ -159,7 +159,8 @@ func TestRetractAtTheEnd(t *testing.T) {
 					return nil
 				}
 				cancel()
-				synctest.Wait() // the job has ended
+				synctest.Wait()         // the job has ended
+				time.Sleep(time.Second) // which is longer than it waits for devices
 				return ErrWrong
 			},
 		})
@@ -172,26 +173,39 @@ func TestRetractAtTheEnd(t *testing.T) {
 // TestATileTakenBackThatFailedElsewhere has a tile fail on two devices, and the third, which
 // computed it, found out: the job ends, as nobody is left for the tile.
 func TestATileTakenBackThatFailedElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		boom := errors.New("boom")
-		failing := func(id string) *fakeDevice {
-			return &fakeDevice{id: id, slots: 1, rate: 10, fault: failsOn(0, 0, boom)}
+	job := fakeJob{20, 20}
+	boom := errors.New("boom")
+	q := newQueue(job, newCheckSink(job), Options{Tiles: 2, Verify: func(context.Context, kernels.Tile, *kernels.Result) error { return nil }})
+	var pullers []*puller
+	for _, id := range []string{"a", "b", "liar"} {
+		pullers = append(pullers, q.join(q.add(&deviceUse{id: id, key: id}), 0))
+	}
+	pull := func(p *puller) *lease {
+		l, err := p.pull(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		liar := &fakeDevice{id: "liar", slots: 1, rate: 1000}
-		job := fakeJob{20, 20}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		_, err := Run(ctx, job, []Device{failing("a"), failing("b"), liar}, newCheckSink(job), Options{
-			Tiles: 4,
-			Verify: func(_ context.Context, t kernels.Tile, _ *kernels.Result) error {
-				if liar.tiles.Load() > 1 {
-					return ErrWrong
-				}
-				return nil
-			},
-		})
-		if !errors.Is(err, ErrTileFailed) || !errors.Is(err, boom) {
-			t.Errorf("it ended with %v", err)
+		return l
+	}
+	first := pull(pullers[0])
+	_ = first.failed(boom)
+	for _, p := range pullers[1:] {
+		l := pull(p)
+		if l.tile != first.tile {
+			t.Fatalf("%s got %v and not %v, which has failed", p.device.id, l.tile, first.tile)
 		}
-	})
+		if p == pullers[1] {
+			_ = l.failed(boom)
+			continue
+		}
+		r := kernels.NewResult(job, l.tile)
+		job.fill(l.tile, r)
+		_ = l.done(r, time.Millisecond)
+	}
+	other := pull(pullers[2])
+	_ = other.wrong(kernels.NewResult(job, other.tile), time.Millisecond, ErrWrong)
+	if !q.over || !errors.Is(q.err, ErrTileFailed) || !errors.Is(q.err, boom) {
+		t.Errorf("over: %t, with %v", q.over, q.err)
+		q.stop(boom)
+	}
 }
