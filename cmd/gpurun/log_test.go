@@ -20,8 +20,8 @@ func TestLogFlag(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.open(&out, false).Info("said")
-		f.open(&out, true).Warn("unsaid")
-		f.open(&out, true).Error("grave")
+		f.open(&out, true).Info("unsaid")
+		f.open(&out, true).Warn("grave")
 	}
 	var none logFormat
 	if none.open(&out, false) != nil || none.Set("xml") == nil {

@@ -52,7 +52,7 @@ func MandelbrotScalar(t kernels.DType) Mandelbrot {
 	return Mandelbrot{
 		Program: Program{
 			Source:  mandelbrotSource,
-			Options: fmt.Sprintf("-cl-std=CL1.2 -DREAL=%s -DGROUP=%d -DROUND=%d", realName(t), group, round),
+			Options: fmt.Sprintf(standard+" -DREAL=%s -DGROUP=%d -DROUND=%d", realName(t), group, round),
 			Entry:   "mandelbrot",
 			Group:   group,
 		},
@@ -73,7 +73,7 @@ func MandelbrotVector(t kernels.DType, vector int) Mandelbrot {
 	}
 	lanes := vectors * vector
 	fresh, aside := 5*lanes, 2*lanes // as in the source
-	options := fmt.Sprintf("-cl-std=CL1.2 -DREAL=%s -DINT=%s -DVECTOR=%d -DVECTORS=%d -DBLOCK=%d", name, integer, vector, vectors, block)
+	options := fmt.Sprintf(standard+" -DREAL=%s -DINT=%s -DVECTOR=%d -DVECTORS=%d -DBLOCK=%d", name, integer, vector, vectors, block)
 	options += fmt.Sprintf(" -DREALV=%[1]s%[2]d -DINTV=%[3]s%[2]d -DUINTV=uint%[2]d -DTO_UINT=convert_uint%[2]d -DTO_FLOAT=convert_float%[2]d", name, vector, integer)
 	options += fmt.Sprintf(" -DLOAD=vload%[1]d -DSTORE=vstore%[1]d", vector)
 	return Mandelbrot{

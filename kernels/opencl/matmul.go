@@ -108,7 +108,7 @@ func (m MatMul) real() string {
 // arguments; both forms have the same.
 func (m MatMul) Multiply() Program {
 	real := m.real()
-	options := fmt.Sprintf("-cl-std=CL1.2 -DREAL=%s -DROWS=%d -DCOLS=%d -DVECTOR=%d -DREALV=%s%d -DLOAD=vload%d -DSTORE=vstore%d",
+	options := fmt.Sprintf(standard+" -DREAL=%s -DROWS=%d -DCOLS=%d -DVECTOR=%d -DREALV=%s%d -DLOAD=vload%d -DSTORE=vstore%d",
 		real, m.Rows, m.Cols, m.Vector, real, m.Vector, m.Vector, m.Vector)
 	if m.Depth == 0 {
 		return Program{Source: matMulCPUSource, Options: options, Entry: "matmul_cpu", Group: 1}
@@ -124,7 +124,7 @@ func (m MatMul) PackB() Program { return m.pack(m.Cols) }
 func (m MatMul) pack(panel int) Program {
 	return Program{
 		Source:  matMulPackSource,
-		Options: fmt.Sprintf("-cl-std=CL1.2 -DREAL=%s -DPANEL=%d -DSIDE=%d", m.real(), panel, PackSide),
+		Options: fmt.Sprintf(standard+" -DREAL=%s -DPANEL=%d -DSIDE=%d", m.real(), panel, PackSide),
 		Entry:   "matmul_pack",
 		Group:   PackSide * PackSide,
 	}

@@ -10,3 +10,7 @@ type Program struct {
 	Entry   string // the kernel function
 	Group   int    // work-items a work-group, fixed in the source
 }
+
+// standard is what all programs are built with. Without -w some drivers write to stderr how
+// many warnings there were, such as that vectors are wider than the processor's.
+const standard = "-cl-std=CL1.2 -w"
