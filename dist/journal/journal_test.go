@@ -331,6 +331,24 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestLockIsGivenBack has the time run out at random moments of opening a folder: the lock is
+// free then.
+func TestLockIsGivenBack(t *testing.T) {
+	rng := seeded(t)
+	dir := t.TempDir()
+	for range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(int(300*time.Microsecond))))
+		j, err := Open(ctx, dir, testJob, "")
+		cancel()
+		if err == nil {
+			j.Close(t.Context())
+		}
+		if who := holder(dir); who != "" {
+			t.Fatalf("%s has the lock still (%v)", who, err)
+		}
+	}
+}
+
 // TestSynced looks at a journal until it has synced what was put.
 func TestSynced(t *testing.T) {
 	j := open(t, t.TempDir())

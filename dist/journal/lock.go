@@ -30,9 +30,11 @@ func lockFolder(ctx context.Context, dir string) (*lock, error) {
 	waiting, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	ok, err := l.file.TryLockContext(waiting, lockPoll)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
+		l.release() // it may have been taken all the same
 		return nil, ctx.Err()
+	}
+	switch {
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("lock the folder %s: %w", dir, err)
 	case !ok:
