@@ -336,8 +336,8 @@ func TestBusy(t *testing.T) {
 func TestLockIsGivenBack(t *testing.T) {
 	rng := seeded(t)
 	dir := t.TempDir()
-	for range 200 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(int(300*time.Microsecond))))
+	for range 3000 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(int(150*time.Microsecond))))
 		j, err := Open(ctx, dir, testJob, "")
 		cancel()
 		if err == nil {
