@@ -18,6 +18,9 @@ KILLS    ?= 100
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
+# The tests of whole hosts, which build the command that they run: once is enough.
+HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled)$$'
+
 .PHONY: all test check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
 
 all:
@@ -46,12 +49,11 @@ race:
 
 # What users build.
 nocgo:
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m ./...
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -skip $(HOSTS) ./...
 
-# GOAMD64=v3 lets the compiler fuse x*y+z, which must not change a bit. What happens to hosts
-# has nothing to do with it.
+# GOAMD64=v3 lets the compiler fuse x*y+z, which must not change a bit.
 v3:
-	GOAMD64=v3 $(GO) test -count=1 -timeout 30m -skip '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled)$$' ./kernels/... ./tiler/... ./device/... .
+	GOAMD64=v3 $(GO) test -count=1 -timeout 30m -skip $(HOSTS) ./kernels/... ./tiler/... ./device/... .
 
 cross:
 	for target in linux/amd64 linux/arm64 darwin/arm64 windows/amd64; do \

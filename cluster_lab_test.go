@@ -81,7 +81,9 @@ func buildProgram(t *testing.T) *program {
 	}
 	dir := t.TempDir()
 	p := &program{path: filepath.Join(dir, "gpurun"), key: filepath.Join(dir, "key")}
-	if out, err := exec.Command("go", "build", "-o", p.path, "./cmd/gpurun").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", p.path, "./cmd/gpurun")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // what users build
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the command: %v\n%s", err, out)
 	}
 	if err := gpurun.WriteKeyFile(p.key); err != nil {
