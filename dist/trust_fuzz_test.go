@@ -87,6 +87,8 @@ func rightOpening(kind byte, data []byte) (size int, err error) {
 	switch {
 	case bytes.Equal(common, want):
 		return len(want), nil
+	case kind%3 == 0 && bytes.HasPrefix(common, []byte("gpurun plain")) && !bytes.HasPrefix(want, common):
+		return 0, ErrVersion
 	case kind%3 == 0 && !bytes.HasPrefix(want, common), kind%3 == 2 && len(data) > 0:
 		return 0, errProtocol
 	case kind%3 == 1 && len(common) == len(want):
@@ -111,6 +113,7 @@ func FuzzOpening(f *testing.F) {
 		f.Add(byte(kind), plainAlert)
 	}
 	f.Add(byte(1), []byte("gpurun\x00\x01"))
+	f.Add(byte(0), []byte("gpurun plain\n"))
 	read := []func(io.Reader) error{receiveGreeting, readPreamble, receiveConfirm}
 	f.Fuzz(func(t *testing.T, kind byte, data []byte) {
 		size, want := rightOpening(kind, data)
