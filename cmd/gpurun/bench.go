@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -107,9 +106,7 @@ func (f *benchFlags) run(cmd *cobra.Command, table benchTable, m *benchMachine, 
 	if !f.json {
 		return table.print(cmd.OutOrStdout())
 	}
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	enc.SetIndent("", "  ")
-	return enc.Encode(table)
+	return printJSON(cmd, table)
 }
 
 // benched is a device that is measured, and its engine, which has no other.

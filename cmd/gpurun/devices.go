@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -45,9 +44,7 @@ exact, which means the same to the last bit as on every other exact device.`,
 				devices = append(devices, eng.Devices()...)
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(devices)
+				return printJSON(cmd, devices)
 			}
 			return printDevices(cmd.OutOrStdout(), devices)
 		},

@@ -87,14 +87,14 @@ func (f *jobFlags) bar(stderr io.Writer) *progress {
 // for a program to read.
 func (f *jobFlags) silent() bool { return f.quiet || f.log == "json" }
 
-// noteState says of a job that failed with err, and was begun at start, what is kept of it.
-func (f *jobFlags) noteState(cmd *cobra.Command, start time.Time, err error) {
+// noteState says of a job that was begun at start, and has failed, what is kept of it.
+func (f *jobFlags) noteState(cmd *cobra.Command, start time.Time) {
 	if f.state == "" || f.silent() {
 		return
 	}
-	s, unreadable := gpurun.ReadState(f.state)
-	if err == nil || unreadable != nil || s.RunBegan.Before(start) || s.Finished {
-		return
+	s, err := gpurun.ReadState(f.state)
+	if err != nil || s.RunBegan.Before(start) || s.Finished {
+		return // this process has not come to it
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "gpurun: note: %.1f %% is kept in %s: the same command goes on from there\n", 100*s.Done, f.state)
 }

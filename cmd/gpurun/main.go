@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -106,6 +107,13 @@ func exitCode(ctx context.Context, err error, started bool) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// printJSON prints v as JSON on stdout.
+func printJSON(cmd *cobra.Command, v any) error {
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 // oneLine returns the message of err on one line, without the prefix that the

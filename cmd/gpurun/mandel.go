@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -145,7 +144,7 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	err = writeImage(ctx, eng, view, format, palette, out)
 	bar.finish()
 	if err != nil {
-		f.noteState(cmd, start, err)
+		f.noteState(cmd, start)
 		return err
 	}
 	report := eng.Report()
@@ -184,9 +183,7 @@ func (f *mandelFlags) tell(cmd *cobra.Command, v gpurun.View, report *gpurun.Rep
 	if !f.json {
 		return nil
 	}
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	enc.SetIndent("", "  ")
-	return enc.Encode(report)
+	return printJSON(cmd, report)
 }
 
 // noteSetAside says of each device that was set aside why it was.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -113,7 +112,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	}
 	bar.finish()
 	if err != nil {
-		f.noteState(cmd, start, err)
+		f.noteState(cmd, start)
 		return err
 	}
 	report := eng.Report()
@@ -174,9 +173,7 @@ func (f *matmulFlags) tell(cmd *cobra.Command, what string, report *gpurun.Repor
 	if !f.json {
 		return nil
 	}
-	enc := json.NewEncoder(cmd.OutOrStdout())
-	enc.SetIndent("", "  ")
-	return enc.Encode(report)
+	return printJSON(cmd, report)
 }
 
 // checkDType returns an error if name is no element type of products.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -33,9 +32,7 @@ changed there, and no result is read.`,
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(statusOf(state))
+				return printJSON(cmd, statusOf(state))
 			}
 			tellState(cmd, state, time.Now())
 			return nil

@@ -44,14 +44,14 @@ const mostPlanes = 16
 
 // check returns an error if there is no such job.
 func (job Job) check() error {
-	bytes := float64(len(job.Head))
+	size := float64(len(job.Head))
 	for _, p := range job.Planes {
 		if p < kernels.Float32 || p > kernels.Uint32 {
 			return fmt.Errorf("a plane of type %v", p)
 		}
-		bytes += float64(job.Width) * float64(job.Height) * float64(p.Size())
+		size += float64(job.Width) * float64(job.Height) * float64(p.Size())
 	}
-	if job.Width < 1 || job.Height < 1 || len(job.Planes) < 1 || len(job.Planes) > mostPlanes || bytes > math.MaxInt64/2 {
+	if job.Width < 1 || job.Height < 1 || len(job.Planes) < 1 || len(job.Planes) > mostPlanes || size > math.MaxInt64/2 {
 		return fmt.Errorf("a job of %d×%d elements and %d planes", job.Width, job.Height, len(job.Planes))
 	}
 	return nil
