@@ -40,7 +40,8 @@ func strike(b *testing.B, c *cluster, image *pretend.Image, seconds []float64, s
 	s := &struck{at: at, lost: c.devices()[0].ID()}
 	sink, once := &storing{meter: meter{checked: checked{image}}}, sync.Once{}
 	report, err := dist.Run(context.Background(), image.Job, c.devices(), sink, dist.Options{
-		Cost: image.Sampled,
+		Cost:  image.Sampled,
+		Spans: true,
 		Progress: func(done float64) {
 			if done >= at {
 				once.Do(func() {
@@ -78,7 +79,7 @@ func (m *storing) Put(t kernels.Tile, r *kernels.Result) error {
 func (s *struck) wasted(image *pretend.Image) (inFlight, thrown float64) {
 	moment := s.report.Makespan - s.last.Sub(s.signal) // since the first pull, as spans are
 	for _, span := range s.report.Spans {
-		if span.Device != s.lost || span.Start > moment || span.End < moment {
+		if span.Device != s.lost || span.Granted > moment || span.Ended < moment {
 			continue
 		}
 		cost := image.Exact.Cost(span.Tile)
@@ -126,6 +127,9 @@ func BenchmarkLostHost(b *testing.B) {
 		}
 		fmt.Fprintf(table, "%.2f\t%.2f %%\t%.2f %%\t%.3f\t%.2f\t%.3f\t\n", at, 100*inFlight/image.Total, 100*thrown/image.Total, part, rest, rest/s.need)
 	})
+	if len(all["thrown"]) == 0 {
+		b.Error("no round found anything in flight: nothing was measured")
+	}
 	table.Flush()
 	b.Logf("parts of the whole job's cost\n%s", text.String())
 	metrics(b, all)
