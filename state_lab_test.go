@@ -102,14 +102,14 @@ func (p *program) killAgain(t *testing.T, h *lab.Host, j *keptJob, workers []*la
 	for {
 		before := used(workers)
 		c := p.start(t, h, slices.Concat(j.args, []string{"-o", out, "--state", state})...)
-		if waitToKill(c, j, state, rng) {
-			if code := c.Wait(); code != 0 {
-				t.Fatalf("%s: exit code %d: %s", j.name, code, c.Said())
-			}
+		ended := waitToKill(c, j, state, rng) || !c.TrySignal(syscall.SIGKILL)
+		code := c.Wait()
+		if code == 0 { // also where the signal came too late
 			break
 		}
-		c.Signal(syscall.SIGKILL)
-		c.Wait()
+		if ended || code > 0 {
+			t.Fatalf("%s: exit code %d: %s", j.name, code, c.Said())
+		}
 		now := readKept(t, state)
 		put, began := j.costs.of(now.tiles)-j.costs.of(kept.tiles), true
 		if now.id != kept.id { // there was none, or that was finished
