@@ -19,7 +19,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 # The tests of whole hosts, which build the command that they run: once is enough.
-HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled)$$'
+HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled|TestMpiexec)$$'
 
 .PHONY: all test check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
 

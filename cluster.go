@@ -1,6 +1,7 @@
 package gpurun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type cluster struct {
 	name     string
 	trust    *dist.Trust
 	listener net.Listener // nil if no host can join
+	launch   *Launch      // nil unless a launcher has started this process
 	log      *slog.Logger
 
 	ctx      context.Context
@@ -51,12 +53,18 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 	addrs := slices.Clone(config.Hosts)
 	c := &cluster{addrs: addrs, name: machineName(), trust: trust, log: log, errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if config.Listen != "" {
-		if c.listener, err = listen(ctx, config.Listen, trust); err != nil {
+	if addr := config.Listen; addr != "" || config.Launch != nil {
+		if c.listener, err = listen(ctx, cmp.Or(addr, ":0"), trust); err != nil {
 			c.cancel()
 			return nil, err
 		}
 		c.sessions.Go(c.accept)
+	}
+	if c.launch = config.Launch; c.launch != nil {
+		if err := c.launch.lead(c.listener.Addr(), log); err != nil {
+			c.close()
+			return nil, err
+		}
 	}
 	var first sync.WaitGroup
 	for _, addr := range addrs {
@@ -252,6 +260,9 @@ func (c *cluster) notes() []error {
 }
 
 func (c *cluster) close() {
+	if c.launch != nil {
+		c.launch.end()
+	}
 	c.cancel()
 	c.sessions.Wait()
 }

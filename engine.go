@@ -35,6 +35,11 @@ type Config struct {
 	// may.
 	Listen string
 
+	// Launch is what Launched returned, for Open in the process of rank 0, and for OpenWorker
+	// in the others. Then the engine is joined by those processes, at Listen or any other port.
+	// Without a key or certificates they use a key that they share for this one run.
+	Launch *Launch
+
 	// KeyFile is the file of the key that the hosts have too: see "gpurun
 	// keygen". Without it, and without certificates, only hosts on this machine
 	// can be used.
@@ -128,6 +133,23 @@ type Config struct {
 	Metrics string
 }
 
+// check returns an error if c asks an engine for what makes no sense.
+func (c *Config) check() error {
+	if c.Tiles < 0 {
+		return fmt.Errorf("gpurun: Config.Tiles is %d: it must be 0 for automatic tiles, or how many", c.Tiles)
+	}
+	if c.Memory < 0 {
+		return fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", c.Memory)
+	}
+	if c.Launch != nil && c.Launch.Rank != 0 {
+		return fmt.Errorf("gpurun: rank %d cannot open an engine: it is a worker of rank 0's, see OpenWorker", c.Launch.Rank)
+	}
+	if !(c.Verify >= 0 && c.Verify <= 1) {
+		return fmt.Errorf("gpurun: Config.Verify is %g: it must be a part of each result, from 0 to 1", c.Verify)
+	}
+	return nil
+}
+
 // Device describes a device of an Engine.
 type Device = device.Info
 
@@ -165,21 +187,22 @@ type Engine struct {
 // Open finds the devices that config names and returns an engine of them. A nil
 // config stands for the defaults. The error matches ErrDevice if a named device
 // is not there.
-func Open(ctx context.Context, config *Config) (*Engine, error) {
+func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 	if config == nil {
 		config = &Config{}
+	}
+	if config.Launch != nil {
+		defer func() {
+			if err != nil {
+				config.Launch.fail()
+			}
+		}()
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if config.Tiles < 0 {
-		return nil, fmt.Errorf("gpurun: Config.Tiles is %d: it must be 0 for automatic tiles, or how many", config.Tiles)
-	}
-	if config.Memory < 0 {
-		return nil, fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", config.Memory)
-	}
-	if !(config.Verify >= 0 && config.Verify <= 1) {
-		return nil, fmt.Errorf("gpurun: Config.Verify is %g: it must be a part of each result, from 0 to 1", config.Verify)
+	if err := config.check(); err != nil {
+		return nil, err
 	}
 	devices, err := device.Open(config.Devices, config.Memory)
 	if err != nil {
@@ -189,7 +212,7 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("gpurun: open the CPU: %w", err), closeAll(devices))
 	}
-	e := &Engine{
+	e = &Engine{
 		config:  *config,
 		devices: devices,
 		spare:   spare,
@@ -199,7 +222,7 @@ func Open(ctx context.Context, config *Config) (*Engine, error) {
 	}
 	e.metrics = metrics.NewCoordinator(e.liveHosts, e.liveDone)
 	e.config.Devices = slices.Clone(config.Devices)
-	if len(config.Hosts) > 0 || config.Listen != "" {
+	if len(config.Hosts) > 0 || config.Listen != "" || config.Launch != nil {
 		if e.cluster, err = openCluster(ctx, config, e.log); err != nil {
 			return nil, errors.Join(err, closeAll(append(devices, spare)))
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/dist/launch"
 	"github.com/gpurun/gpurun/internal/npy"
 )
 
@@ -36,6 +37,10 @@ var (
 	// ErrChanged is matched by the error about a file that changed while it was in
 	// use.
 	ErrChanged = npy.ErrChanged
+
+	// ErrLaunch is matched by errors about a launcher, such as mpiexec, that does not do what
+	// is expected of it: see Launched.
+	ErrLaunch = launch.ErrLaunch
 
 	// ErrClosed is returned by an Engine that has been closed.
 	ErrClosed = errors.New("gpurun: engine is closed")

@@ -22,6 +22,8 @@ func (c *Config) trust() (*dist.Trust, error) {
 		return nil, errors.New("gpurun: Config has both a KeyFile and certificates (TLSCert, TLSKey, TLSCA): leave out one of them")
 	case certificates:
 		return dist.TrustCertificates(c.TLSCert, c.TLSKey, c.TLSCA)
+	case c.KeyFile == "" && c.Launch != nil:
+		return c.Launch.trust()
 	case c.KeyFile == "":
 		return nil, nil
 	}
@@ -45,13 +47,15 @@ type Worker struct {
 	host     *dist.Host
 	devices  []device.Device
 	listener net.Listener // nil if it joins
+	launch   *Launch      // nil unless it is for JoinLaunch
 	trust    *dist.Trust
 	server   *metrics.Server // nil unless metrics are served
 	log      *slog.Logger
 }
 
 // OpenWorker opens the devices that config names. It listens at config.Listen,
-// host:port or unix:/path; if that is empty it is for Join. Without a key or
+// host:port or unix:/path; if that is empty it is for Join, or, with config.Launch, for
+// JoinLaunch. Without a key or
 // certificates in config the address must be on this machine alone. log, if not
 // nil, is told of coordinators that come, go, are turned away, or cannot be joined, and
 // of tiles that fail; Config.Log says how often.
@@ -67,11 +71,16 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 	if config == nil {
 		config = &Config{}
 	}
+	if config.Launch != nil {
+		if err := config.Launch.meet(ctx); err != nil {
+			return nil, err
+		}
+	}
 	trust, err := config.trust()
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{trust: trust, log: quiet(log)}
+	w := &Worker{launch: config.Launch, trust: trust, log: quiet(log)}
 	if config.Listen != "" {
 		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
 			return nil, err

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -118,10 +116,17 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	}
 	// Devices come before the output: a driver that is being loaded may, for a
 	// moment, have interrupts kill the process, and nothing must be left then.
-	eng, bar, err := f.open(ctx, stderr)
+	bar := f.bar(stderr)
+	config := f.config(stderr, bar)
+	f.hostFlags.set(config)
+	if served, err := launched(cmd, config); served || err != nil {
+		return err
+	}
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return err
 	}
+	bar.watch(eng.Live)
 	defer eng.Close()
 	defer bar.finish()
 	out, err := output.Create(f.output)
@@ -159,18 +164,6 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	}
 	report.Seconds = time.Since(start).Seconds()
 	return f.tell(cmd, view, report, out.Name())
-}
-
-// open opens the engine, which shows its progress on the bar.
-func (f *mandelFlags) open(ctx context.Context, stderr io.Writer) (*gpurun.Engine, *progress, error) {
-	bar := f.bar(stderr)
-	config := f.config(stderr, bar)
-	f.hostFlags.set(config)
-	eng, err := gpurun.Open(ctx, config)
-	if err == nil {
-		bar.watch(eng.Live)
-	}
-	return eng, bar, err
 }
 
 // tell prints the report, and the last line of a run.

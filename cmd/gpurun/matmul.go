@@ -88,6 +88,9 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	config := f.config(cmd.ErrOrStderr(), bar)
 	f.hostFlags.set(config)
 	config.SharedFiles = f.shared
+	if served, err := launched(cmd, config); served || err != nil {
+		return err
+	}
 	eng, err := gpurun.Open(cmd.Context(), config)
 	if err != nil {
 		return err

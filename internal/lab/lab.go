@@ -165,6 +165,11 @@ func runIP(namespace *os.File, stdin io.Reader, args ...string) error {
 // f starts are not.
 func (h *Host) Do(f func() error) error { return within(h.namespace, f) }
 
+// Namespace returns a path by which the command nsenter finds the network namespace of h.
+func (h *Host) Namespace() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.namespace.Fd())
+}
+
 // newNamespace makes a network namespace, with a loopback that is down.
 func newNamespace() (*os.File, error) {
 	var made *os.File

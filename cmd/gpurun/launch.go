@@ -1,0 +1,53 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpurun/gpurun"
+)
+
+// launchWait is how long the process of rank 0 waits for the others where it has no device.
+const launchWait = time.Minute
+
+// launched finds the processes that a launcher has started with this one, for config. Those
+// of other ranks than 0 are workers of the one that is: then it serves that, and returns
+// true when it is done.
+func launched(cmd *cobra.Command, config *gpurun.Config) (served bool, err error) {
+	l, err := gpurun.Launched()
+	if err != nil || l == nil {
+		return false, err
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(l.Threads())
+	}
+	config.Launch, config.Wait = l, cmp.Or(config.Wait, launchWait)
+	if l.Rank == 0 {
+		return false, nil
+	}
+	if slices.Equal(config.Devices, []string{"none"}) { // which leaves the work to these
+		config.Devices = nil
+	}
+	log := config.Log
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	w, err := gpurun.OpenWorker(cmd.Context(), &gpurun.Config{
+		Devices: config.Devices, Memory: config.Memory, Launch: l,
+		KeyFile: config.KeyFile, TLSCert: config.TLSCert, TLSKey: config.TLSKey, TLSCA: config.TLSCA,
+	}, log.With("rank", l.Rank))
+	if err != nil {
+		return true, err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	drainOnTerm(ctx, w, cancel)
+	return true, w.JoinLaunch(ctx)
+}

@@ -1,0 +1,227 @@
+//go:build linux
+
+package gpurun_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gpurun/gpurun/internal/lab"
+	"github.com/gpurun/gpurun/internal/testenv"
+)
+
+// hydra is MPICH's mpiexec, which starts processes on the hosts of a lab.
+type hydra struct {
+	path string
+	args []string
+}
+
+// newHydra returns an mpiexec that is to run on the first of hosts, and reaches the others.
+func newHydra(t *testing.T, hosts ...*lab.Host) *hydra {
+	t.Helper()
+	path, err := exec.LookPath("mpiexec.hydra")
+	if err != nil {
+		testenv.Missing(t, "mpiexec", "MPICH's mpiexec.hydra is not installed")
+	}
+	// What Hydra takes for ssh has options, a host's name, and a command for its shell.
+	var script strings.Builder
+	script.WriteString("#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nhost=$1; shift\ncase $host in\n")
+	var names []string
+	for _, h := range hosts {
+		fmt.Fprintf(&script, "%s) exec nsenter --net=%s sh -c \"$*\" ;;\n", h.IP, h.Namespace())
+		names = append(names, h.IP)
+	}
+	script.WriteString("esac\necho no host $host >&2; exit 1\n")
+	ssh := filepath.Join(t.TempDir(), "ssh")
+	if err := os.WriteFile(ssh, []byte(script.String()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return &hydra{path, []string{"-launcher", "ssh", "-launcher-exec", ssh, "-localhost", hosts[0].IP, "-hosts", strings.Join(names, ",")}}
+}
+
+// start starts n processes of a command, the first of them on h's first host.
+func (y *hydra) start(t *testing.T, h *lab.Host, n int, command ...string) *lab.Process {
+	t.Helper()
+	return h.Start(t, []string{"GPURUN_CACHE=off"}, y.path, slices.Concat(y.args, []string{"-n", strconv.Itoa(n)}, command)...)
+}
+
+// TestMpiexec has MPICH's mpiexec start the command on several hosts, without a word about
+// them on its command line.
+func TestMpiexec(t *testing.T) {
+	l := lab.New(t, 3)
+	y := newHydra(t, l.Host(0), l.Host(1), l.Host(2))
+	p := buildProgram(t)
+	t.Run("image", func(t *testing.T) { testLaunchedImage(t, p, y, l) })
+	t.Run("product", func(t *testing.T) { testLaunchedProduct(t, p, y, l) })
+	t.Run("killed", func(t *testing.T) { testLaunchedKilled(t, p, y, l) })
+	t.Run("short", func(t *testing.T) { testLaunchedShort(t, p, y, l) })
+	t.Run("apart", func(t *testing.T) { testLaunchedApart(t, p, y, l) })
+	t.Run("different", func(t *testing.T) { testLaunchedDifferent(t, p, y, l) })
+	t.Run("usage", func(t *testing.T) { testLaunchedUsage(t, p, y, l) })
+}
+
+// image returns the command for labView, with its output in a new folder.
+func (p *program) image(t *testing.T, more ...string) (command []string, out string) {
+	out = filepath.Join(t.TempDir(), "image.npy")
+	return slices.Concat([]string{p.path, "mandel"}, labView, []string{"-o", out}, more), out
+}
+
+// right fails t unless the file out is the right image.
+func (p *program) right(t *testing.T, out string) {
+	t.Helper()
+	if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, p.want) {
+		t.Errorf("the image differs (%v)", err)
+	}
+}
+
+// hostsOf returns how many devices of other processes have done tiles, by their address.
+func hostsOf(t *testing.T, c *lab.Process) map[string]int {
+	t.Helper()
+	var report struct {
+		Devices []struct {
+			Host  string
+			Tiles int
+		}
+	}
+	text := c.Said()
+	if err := json.Unmarshal([]byte(text[max(0, strings.Index(text, "{")):]), &report); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	hosts := map[string]int{}
+	for _, d := range report.Devices {
+		if addr, _, ok := strings.Cut(d.Host, ":"); ok && d.Tiles > 0 {
+			hosts[addr]++
+		}
+	}
+	return hosts
+}
+
+// testLaunchedImage has two processes on each host.
+func testLaunchedImage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	command, out := p.image(t, "--json", "--quiet")
+	c := y.start(t, l.Host(0), 6, command...)
+	if code := c.Wait(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.Said())
+	}
+	p.right(t, out)
+	hosts := hostsOf(t, c)
+	if hosts[l.Host(0).IP] != 1 || hosts[l.Host(1).IP] != 2 || hosts[l.Host(2).IP] != 2 {
+		t.Errorf("tiles were done by %v", hosts)
+	}
+}
+
+func testLaunchedProduct(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	dir := t.TempDir()
+	rng := randomSource(t)
+	a, b := filepath.Join(dir, "a.npy"), filepath.Join(dir, "b.npy")
+	saveMatrix(t, a, newDense(600, 700, 0, rng.Float64), false)
+	saveMatrix(t, b, newDense(700, 500, 0, rng.Float64), false)
+	want, got := filepath.Join(dir, "want.npy"), filepath.Join(dir, "got.npy")
+	if out, err := exec.Command(p.path, "matmul", a, b, "--device", "cpu", "--quiet", "-o", want).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := y.start(t, l.Host(0), 3, p.path, "matmul", a, b, "--device", "cpu", "-o", got)
+	if code := c.Wait(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.Said())
+	}
+	x, err := os.ReadFile(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if y, err := os.ReadFile(got); err != nil || !bytes.Equal(x, y) {
+		t.Errorf("the product differs (%v)", err)
+	}
+}
+
+// testLaunchedKilled kills a process in the middle. Hydra has to be told to let the others
+// go on.
+func testLaunchedKilled(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	command, out := p.image(t)
+	y = &hydra{y.path, append(slices.Clone(y.args), "-disable-auto-cleanup")}
+	marker := filepath.Join(t.TempDir(), "pid")
+	script := fmt.Sprintf(`[ "$PMI_RANK" = 1 ] && echo $$ >%s; exec "$@"`, marker)
+	c := y.start(t, l.Host(0), 3, append([]string{"sh", "-c", script, "sh"}, command...)...)
+	id := waitBusy(t, marker)
+	if err := syscall.Kill(id, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait() // with the exit code of the one that was killed
+	p.right(t, out)
+}
+
+// testLaunchedShort is over before the others have come.
+func testLaunchedShort(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	out := filepath.Join(t.TempDir(), "small.npy")
+	c := y.start(t, l.Host(0), 6, p.path, "mandel", "--size", "4x3", "-o", out)
+	if code := c.Wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, c.Said())
+	}
+	if _, err := os.Stat(out); err != nil {
+		t.Error(err)
+	}
+}
+
+// testLaunchedApart has each process work by itself.
+func testLaunchedApart(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	dir := t.TempDir()
+	c := y.start(t, l.Host(0), 3, "-env", "GPURUN_LAUNCH", "off", "sh", "-c", p.path+" mandel --size 40x30 -o "+dir+"/$PMI_RANK.npy")
+	if code := c.Wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, c.Said())
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 3 {
+		t.Errorf("there are %v (%v)", files, err)
+	}
+}
+
+// testLaunchedDifferent gives each process a command line of its own, and does not say that
+// they are to work apart.
+func testLaunchedDifferent(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	dir := t.TempDir()
+	c := y.start(t, l.Host(0), 3, "sh", "-c", p.path+" mandel --size 40x30 -o "+dir+"/$PMI_RANK.npy")
+	if code := c.Wait(); code == 0 || !strings.Contains(c.Said(), "GPURUN_LAUNCH=off") {
+		t.Errorf("exit code %d: %s", code, c.Said())
+	}
+}
+
+func testLaunchedUsage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	c := y.start(t, l.Host(0), 3, p.path, "mandel", "--size", "0x0")
+	if code := c.Wait(); code != 2 {
+		t.Errorf("exit code %d: %s", code, c.Said())
+	}
+}
+
+// waitBusy waits until the process whose id is in a file computes, and returns the id.
+func waitBusy(t *testing.T, file string) int {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		text, _ := os.ReadFile(file)
+		if id, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && cpuTime(id) >= midway {
+			return id
+		}
+	}
+	t.Fatal("the process never computes")
+	return 0
+}
+
+// cpuTime returns the processors' time that a process has used, or 0 if it has ended.
+func cpuTime(id int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	if err != nil {
+		return 0
+	}
+	// The name, in parentheses, may have spaces; the third field comes behind it.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	user, _ := strconv.Atoi(fields[14-3])
+	system, _ := strconv.Atoi(fields[15-3])
+	return time.Duration(user+system) * time.Second / 100
+}

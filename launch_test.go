@@ -1,0 +1,98 @@
+package gpurun
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/gpurun/gpurun/dist"
+)
+
+// listening returns an engine at which those may join that have its key, and its address.
+func listening(t *testing.T) (*Engine, dist.Key, string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	if err := WriteKeyFile(file); err != nil {
+		t.Fatal(err)
+	}
+	key, err := dist.ReadKeyFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eng, err := Open(t.Context(), &Config{Devices: []string{"none"}, Listen: "127.0.0.1:0", KeyFile: file, Wait: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { eng.Close() })
+	return eng, key, eng.cluster.listener.Addr().String()
+}
+
+// launchedWorker returns a worker that has been told addrs and key.
+func launchedWorker(t *testing.T, key dist.Key, addrs ...string) *Worker {
+	t.Helper()
+	w, err := OpenWorker(t.Context(), &Config{Devices: []string{"cpu"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.launch = &Launch{Rank: 1, Size: 2, LocalSize: 1, addrs: addrs, key: key}
+	if w.trust, err = w.launch.trust(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// TestJoinLaunch has an address at which somebody else listens before that of rank 0, and
+// one at which nobody does.
+func TestJoinLaunch(t *testing.T) {
+	_, _, other := listening(t)
+	nobody, _, silent := listening(t)
+	nobody.Close()
+	eng, key, addr := listening(t)
+	w := launchedWorker(t, key, silent, other, addr)
+	joined := make(chan error, 1)
+	go func() { joined <- w.JoinLaunch(t.Context()) }()
+	field, err := eng.Mandelbrot(t.Context(), View{Width: 60, Height: 40, Span: 3, MaxIter: 50})
+	if err != nil || len(field.Counts) != 60*40 {
+		t.Fatal(err)
+	}
+	eng.Close()
+	if err := <-joined; err != nil {
+		t.Errorf("rank 0 has ended: %v", err)
+	}
+}
+
+func TestJoinLaunchErrors(t *testing.T) {
+	eng, key, addr := listening(t)
+	if err := launchedWorker(t, dist.NewKey(), addr).JoinLaunch(t.Context()); !errors.Is(err, dist.ErrUntrusted) {
+		t.Errorf("with another key: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := launchedWorker(t, key, addr).JoinLaunch(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	eng.Close()
+	if err := launchedWorker(t, key, addr).JoinLaunch(t.Context()); err != nil {
+		t.Errorf("rank 0 had ended: %v", err)
+	}
+	w, err := OpenWorker(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.JoinLaunch(t.Context()); err == nil {
+		t.Error("a worker that was not launched joins")
+	}
+	if _, err := Open(t.Context(), &Config{Launch: &Launch{Rank: 1, Size: 2, LocalSize: 1}}); err == nil {
+		t.Error("rank 1 opens an engine")
+	}
+}
+
+// TestLaunchThreads has at most one thread for each processor, and one at least.
+func TestLaunchThreads(t *testing.T) {
+	one, many := (&Launch{LocalSize: 1}).Threads(), (&Launch{LocalSize: 1 << 20}).Threads()
+	if one < 1 || many != 1 {
+		t.Errorf("alone %d, with many %d", one, many)
+	}
+}
