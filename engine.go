@@ -36,8 +36,9 @@ type Config struct {
 	Listen string
 
 	// Launch is what Launched returned, for Open in the process of rank 0, and for OpenWorker
-	// in the others. Then the engine is joined by those processes, at Listen or any other port.
-	// Without a key or certificates they use a key that they share for this one run.
+	// in the others. Then the engine is joined by those processes, at Listen or any other port
+	// of its process. Without a key or certificates they use a key that they share for this one
+	// run. It can be used once.
 	Launch *Launch
 
 	// KeyFile is the file of the key that the hosts have too: see "gpurun
@@ -141,9 +142,6 @@ func (c *Config) check() error {
 	if c.Memory < 0 {
 		return fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", c.Memory)
 	}
-	if c.Launch != nil && c.Launch.Rank != 0 {
-		return fmt.Errorf("gpurun: rank %d cannot open an engine: it is a worker of rank 0's, see OpenWorker", c.Launch.Rank)
-	}
 	if !(c.Verify >= 0 && c.Verify <= 1) {
 		return fmt.Errorf("gpurun: Config.Verify is %g: it must be a part of each result, from 0 to 1", c.Verify)
 	}
@@ -192,6 +190,9 @@ func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 		config = &Config{}
 	}
 	if config.Launch != nil {
+		if err := config.Launch.use(true); err != nil {
+			return nil, err
+		}
 		defer func() {
 			if err != nil {
 				config.Launch.fail()

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/cpu"
@@ -32,7 +33,7 @@ type Launch struct {
 	group   *launch.Group
 	key     dist.Key // made by rank 0, where it has no other
 	addrs   []string // of rank 0, for the others
-	stop    context.CancelFunc
+	used    atomic.Bool
 	waiting chan struct{} // closed when rank 0 has met the others; nil before it waits
 }
 
@@ -87,35 +88,41 @@ func (l *Launch) lead(addr net.Addr, log *slog.Logger) error {
 	if err := l.group.Post(launch.Meeting{Addrs: addrs, Key: l.key.Reveal(), Command: launch.Command(os.Args[1:])}); err != nil {
 		return wrapLaunch(err)
 	}
+	if l.LocalSize < l.Size && onlyLoopback(addrs) {
+		log.Warn("processes on other machines cannot reach this one", "addrs", addrs)
+	}
 	log.Info("waiting for the other processes", "launcher", l.Launcher, "size", l.Size, "addrs", addrs)
-	ctx, cancel := context.WithCancel(context.Background())
-	l.stop, l.waiting = cancel, make(chan struct{})
+	l.waiting = make(chan struct{})
+	late := time.AfterFunc(launchLate, func() {
+		log.Warn("not all processes have come: the others wait for them", "launcher", l.Launcher, "size", l.Size)
+	})
 	go func() {
 		defer close(l.waiting)
-		if err := l.group.Wait(ctx); err != nil && ctx.Err() == nil {
+		defer late.Stop()
+		if err := l.group.Wait(context.Background()); err != nil {
 			log.Warn("the other processes do not come", "err", err)
 		}
 	}()
 	return nil
 }
 
-// launchGrace is how long rank 0 waits, when it is done, for processes that have not come
-// yet: they would wait for it.
-const launchGrace = 5 * time.Second
-
-// fail tells the others that rank 0 cannot begin: not every launcher ends them then.
-func (l *Launch) fail() {
-	if l.Rank != 0 || l.waiting != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), launchGrace)
-	defer cancel()
-	if l.group.Post(launch.Meeting{}) == nil {
-		_ = l.group.Wait(ctx) // the caller has a better error
-	}
+func onlyLoopback(addrs []string) bool {
+	return !slices.ContainsFunc(addrs, func(addr string) bool {
+		a, err := netip.ParseAddrPort(addr)
+		return err != nil || !a.Addr().IsLoopback()
+	})
 }
 
-// end lets go of the launcher.
+// How long processes may take to come before that is said, and how long rank 0 waits for
+// them when it is done. If it did not, they would wait for it, and there are launchers that
+// end all processes, this one too, when one goes before.
+const (
+	launchLate  = 10 * time.Second
+	launchGrace = time.Minute
+)
+
+// end waits until the launcher has been let go, but not for ever: what that does when this
+// process ends is its affair.
 func (l *Launch) end() {
 	if l.waiting == nil {
 		return
@@ -124,8 +131,33 @@ func (l *Launch) end() {
 	case <-l.waiting:
 	case <-time.After(launchGrace):
 	}
-	l.stop()
-	<-l.waiting
+}
+
+// fail tells the others that rank 0 cannot begin: not every launcher ends them then.
+func (l *Launch) fail() {
+	if l.waiting != nil || l.group.Post(launch.Meeting{}) != nil {
+		return
+	}
+	l.waiting = make(chan struct{})
+	go func() {
+		defer close(l.waiting)
+		_ = l.group.Wait(context.Background()) // the caller has a better error
+	}()
+	l.end()
+}
+
+// use returns an error if l is not for a process of rank 0, or of another one, or has been
+// used before.
+func (l *Launch) use(engine bool) error {
+	switch {
+	case engine && l.Rank != 0:
+		return fmt.Errorf("gpurun: rank %d cannot open an engine: it is a worker of rank 0's, see OpenWorker", l.Rank)
+	case !engine && l.Rank == 0:
+		return errors.New("gpurun: rank 0 cannot be a worker: it opens the engine, see Open")
+	case l.used.Swap(true):
+		return errors.New("gpurun: the Launch was used before: it is for one engine, or one worker")
+	}
+	return nil
 }
 
 // meet learns from rank 0 where it is.
@@ -153,52 +185,69 @@ func (l *Launch) meet(ctx context.Context) error {
 const launchPatience = 30 * time.Second
 
 // JoinLaunch serves the engine of rank 0 until that is closed, for a worker with
-// Config.Launch. When the connection breaks it is dialled again, for 30 s, unless nobody
-// listens there any more: then rank 0 has ended. JoinLaunch also returns when ctx is done, or
-// when Drain was called. It closes the devices, so that w is of no more use.
+// Config.Launch. When the connection breaks it is dialled again, until nobody listens there
+// any more, or for 30 s. That rank 0 has gone, or cannot be reached, is no error here, but a
+// warning in the log: it has the job's result, or its error, and the exit code that counts.
+// JoinLaunch also returns when ctx is done, when Drain was called, and with an error if rank
+// 0 does not trust this process, or is another version. It closes the devices, so that w is
+// of no more use.
 func (w *Worker) JoinLaunch(ctx context.Context) error {
 	if w.launch == nil {
 		return w.closed(errors.New("gpurun: the worker has no Config.Launch: use Join or Serve"))
 	}
-	addrs, lost := w.launch.addrs, time.Now()
-	for pause := firstRedial; ; pause = min(2*pause, lastRedial) {
-		conn, err := launch.Dial(ctx, addrs)
-		only, began := len(addrs) == 1, time.Now()
-		if err == nil {
-			if err = w.host.ServeConn(ctx, conn, w.trust, hostOf(conn)); err != nil {
-				addrs = without(addrs, conn.RemoteAddr().String(), errors.Is(err, dist.ErrUntrusted))
-			}
-		}
-		if time.Since(began) > launchPatience/2 { // longer than any handshake
-			lost = time.Now()
+	addrs, lost, pause := w.launch.addrs, time.Now(), firstRedial
+	for met := false; ; {
+		before := w.host.Stats().Sessions
+		addr, err := w.serveOne(ctx, addrs)
+		switch {
+		case w.host.Stats().Sessions > before: // now it is known which address is rank 0's
+			addrs, lost, pause, met = []string{addr}, time.Now(), firstRedial, true
+		case addr != "":
+			addrs = without(addrs, addr)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return w.closed(ctx.Err())
-		case err == nil, w.host.Draining(), errors.Is(err, syscall.ECONNREFUSED):
+		case err == nil, w.host.Draining():
 			return w.closed(nil)
-		case forGood(err) && only, errors.Is(err, dist.ErrVersion), time.Since(lost) > launchPatience:
+		case errors.Is(err, launch.ErrRefused), time.Since(lost) > launchPatience:
+			if !met || !errors.Is(err, launch.ErrRefused) {
+				w.log.Warn("rank 0 has ended, or cannot be reached from here", "met", met, "err", err)
+			}
+			return w.closed(nil)
+		case forGood(err) && len(addrs) == 1:
 			return w.closed(fmt.Errorf("gpurun: rank %d cannot join rank 0: %w", w.launch.Rank, err))
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
+		pause = min(2*pause, lastRedial)
 	}
 }
 
-// without returns addrs with one of them at the end, or left out for good where there is
-// another: it may be that of somebody else.
-func without(addrs []string, one string, forGood bool) []string {
+// serveOne serves the one of addrs that answers first, and returns which that was, if any
+// did.
+func (w *Worker) serveOne(ctx context.Context, addrs []string) (addr string, err error) {
+	conn, err := launch.Dial(ctx, addrs)
+	if err != nil {
+		return "", err
+	}
+	addr = conn.RemoteAddr().String()
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		conn.Close()
+		return "", err
+	}
+	return addr, w.host.ServeConn(ctx, conn, w.trust, host)
+}
+
+// without returns addrs without one, which is somebody else's, unless it is the last: then
+// it is left.
+func without(addrs []string, one string) []string {
 	others := slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return addr == one })
-	if forGood && len(others) > 0 {
-		return others
+	if len(others) == 0 {
+		return addrs
 	}
-	return append(others, one)
-}
-
-// hostOf returns the other end's address without the port.
-func hostOf(conn net.Conn) string {
-	host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
-	return host
+	return others
 }

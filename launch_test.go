@@ -65,7 +65,8 @@ func TestJoinLaunch(t *testing.T) {
 
 func TestJoinLaunchErrors(t *testing.T) {
 	eng, key, addr := listening(t)
-	if err := launchedWorker(t, dist.NewKey(), addr).JoinLaunch(t.Context()); !errors.Is(err, dist.ErrUntrusted) {
+	w := launchedWorker(t, dist.NewKey(), addr)
+	if err := w.JoinLaunch(t.Context()); !errors.Is(err, dist.ErrUntrusted) {
 		t.Errorf("with another key: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -84,8 +85,21 @@ func TestJoinLaunchErrors(t *testing.T) {
 	if err := w.JoinLaunch(t.Context()); err == nil {
 		t.Error("a worker that was not launched joins")
 	}
+}
+
+// TestLaunchUse has each Launch used by what it is for, and once.
+func TestLaunchUse(t *testing.T) {
 	if _, err := Open(t.Context(), &Config{Launch: &Launch{Rank: 1, Size: 2, LocalSize: 1}}); err == nil {
 		t.Error("rank 1 opens an engine")
+	}
+	if _, err := OpenWorker(t.Context(), &Config{Launch: &Launch{Rank: 0, Size: 2, LocalSize: 1}}, nil); err == nil {
+		t.Error("rank 0 opens a worker")
+	}
+	for rank := range 2 {
+		l := &Launch{Rank: rank, Size: 2, LocalSize: 1}
+		if l.use(rank == 0) != nil || l.use(rank == 0) == nil {
+			t.Errorf("rank %d cannot be used once, or can be twice", rank)
+		}
 	}
 }
 

@@ -72,6 +72,9 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 		config = &Config{}
 	}
 	if config.Launch != nil {
+		if err := config.Launch.use(false); err != nil {
+			return nil, err
+		}
 		if err := config.Launch.meet(ctx); err != nil {
 			return nil, err
 		}
@@ -81,7 +84,7 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 		return nil, err
 	}
 	w := &Worker{launch: config.Launch, trust: trust, log: quiet(log)}
-	if config.Listen != "" {
+	if config.Listen != "" && config.Launch == nil {
 		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
 			return nil, err
 		}

@@ -91,6 +91,11 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	if served, err := launched(cmd, config); served || err != nil {
 		return err
 	}
+	if config.Launch == nil {
+		if err := f.checkAlone(); err != nil {
+			return err
+		}
+	}
 	eng, err := gpurun.Open(cmd.Context(), config)
 	if err != nil {
 		return err
@@ -128,14 +133,10 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 // check returns an error if the command line asks for nothing that can be done.
 func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 	switch changed := cmd.Flags().Changed; {
-	case slices.Equal(f.device, []string{"none"}) && len(f.hosts) == 0 && f.listen == "":
-		return usagef("device none: nobody is left to multiply: name --hosts, or an address to --listen at, or a device")
 	case len(files) > 0 && (changed("size") || changed("dtype")):
 		return usagef("two files have a size and a type: leave --size and --dtype out")
 	case f.shared && len(files) == 0:
 		return usagef("--shared-fs is about two files: name them")
-	case f.shared && len(f.hosts) == 0 && f.listen == "":
-		return usagef("--shared-fs is about hosts: name --hosts, or an address to --listen at")
 	case f.state != "" && len(files) == 0:
 		return usagef("--state is about two files: name them")
 	case len(files) > 0 && f.output == "":
@@ -150,6 +151,19 @@ func (f *matmulFlags) check(cmd *cobra.Command, files []string) error {
 		return usagef("nothing to multiply: name two files, A.npy B.npy -o C.npy, or a --size N or MxNxK of random matrices")
 	}
 	return checkDType(f.dtype)
+}
+
+// checkAlone returns an error if the command line asks for what takes other machines, and
+// names none.
+func (f *matmulFlags) checkAlone() error {
+	switch {
+	case len(f.hosts) > 0 || f.listen != "":
+	case slices.Equal(f.device, []string{"none"}):
+		return usagef("device none: nobody is left to multiply: name --hosts, or an address to --listen at, or a device")
+	case f.shared:
+		return usagef("--shared-fs is about hosts: name --hosts, or an address to --listen at")
+	}
+	return nil
 }
 
 // multiplyRandom multiplies two random matrices on the devices of eng, which bar shows.

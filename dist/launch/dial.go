@@ -17,10 +17,16 @@ const (
 	dialLimit = 5 * time.Second
 )
 
+// ErrRefused is matched by the error of Dial where all addresses have refused.
+var ErrRefused = errors.New("nobody listens there")
+
+// wsaConnRefused is ECONNREFUSED on Windows, which package syscall does not name.
+const wsaConnRefused = syscall.Errno(10061)
+
 // Dial connects to the first of addrs, host:port, that answers. It dials them a moment
 // after each other: of the addresses of another machine some may not be reached from here,
-// and not say so. The error matches syscall.ECONNREFUSED only if all have refused, which
-// says that nobody listens there any more.
+// and not say so. The error matches ErrRefused only if all have refused, which says that
+// nobody listens there any more, or that a firewall is between.
 func Dial(ctx context.Context, addrs []string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
@@ -41,14 +47,15 @@ func Dial(ctx context.Context, addrs []string) (net.Conn, error) {
 		}()
 	}
 	var won net.Conn
-	var errs, refused []error
+	var errs []error
+	refused := 0
 	for range addrs {
 		a := <-answers
 		switch {
 		case a.err != nil:
 			errs = append(errs, a.err)
-			if errors.Is(a.err, syscall.ECONNREFUSED) {
-				refused = append(refused, a.err)
+			if errors.Is(a.err, syscall.ECONNREFUSED) || errors.Is(a.err, wsaConnRefused) {
+				refused++
 			}
 		case won == nil:
 			won = a.conn
@@ -60,8 +67,8 @@ func Dial(ctx context.Context, addrs []string) (net.Conn, error) {
 	switch {
 	case won != nil:
 		return won, nil
-	case len(refused) == len(addrs):
-		return nil, errors.Join(refused...)
+	case refused == len(addrs):
+		return nil, fmt.Errorf("%w: %w", ErrRefused, errors.Join(errs...))
 	}
-	return nil, fmt.Errorf("no address answers: %v", errors.Join(errs...)) // of which one may match
+	return nil, fmt.Errorf("no address answers: %w", errors.Join(errs...))
 }

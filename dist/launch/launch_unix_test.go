@@ -125,10 +125,10 @@ func TestDial(t *testing.T) {
 	}
 	conn.Close()
 	l.Close()
-	if _, err := Dial(t.Context(), []string{gone.Addr().String(), l.Addr().String()}); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := Dial(t.Context(), []string{gone.Addr().String(), l.Addr().String()}); !errors.Is(err, ErrRefused) {
 		t.Errorf("all refuse: %v", err)
 	}
-	if _, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere"}); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere"}); err == nil || errors.Is(err, ErrRefused) {
 		t.Errorf("one refuses, and one is none: %v", err)
 	}
 }

@@ -54,7 +54,7 @@ func newPMI(conn io.ReadWriteCloser) (*pmi, error) {
 
 func (p *pmi) begin() error {
 	if _, err := p.ask("init pmi_version=1 pmi_subversion=1", "response_to_init"); err != nil {
-		return err
+		return fmt.Errorf("it does not answer, or one gpurun was started by the same process before this: %w", err)
 	}
 	limits, err := p.ask("get_maxes", "maxes")
 	if err != nil {
