@@ -62,12 +62,12 @@ func (r *round) happen(e event) {
 		r.relays[e.host].Corrupt(e.rate, e.seed)
 		revert = func() { r.relays[e.host].Corrupt(0, e.seed) }
 	case "clock":
-		if p := r.process(e.host); p.Ended() {
-			break
-		} else if err := p.JumpClock(e.jump); err != nil && !p.Ended() {
-			if errors.Is(err, errors.ErrUnsupported) {
-				return // a test of the lab says so where it must not be
-			}
+		p := r.process(e.host)
+		switch err := p.JumpClock(e.jump); {
+		case err == nil:
+		case errors.Is(err, errors.ErrUnsupported):
+			return // a test of the lab says so where it must not be
+		case !p.WaitAtMost(time.Second): // it has no clock when it is about to end
 			r.t.Fatal(err)
 		}
 	case "interrupt":
