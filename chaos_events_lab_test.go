@@ -195,8 +195,11 @@ func (r *round) mayLoseAll() bool {
 	return !slices.ContainsFunc(r.listens, func(h int) bool { return !r.disturbed(h) })
 }
 
-// names reports whether an error names a host.
+// names reports whether an error names a host, or says that none has joined.
 func (r *round) names(said string) bool {
+	if len(r.joins) > 0 && strings.Contains(said, "none joined") {
+		return true
+	}
 	for _, h := range r.listens {
 		at := listens(r.c.lab.Host(h))
 		if relay := r.relays[h]; relay != nil {

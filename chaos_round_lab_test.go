@@ -219,7 +219,9 @@ func (r *round) wait(pending []event, right func([]byte) bool) {
 			pending, moved = pending[1:], time.Now()
 		}
 		for _, h := range r.happened {
-			if h.undo > 0 && time.Since(h.when) >= h.undo {
+			// A worker that ends by itself waits for a coordinator, which may have to go on first.
+			ends := h.kind == "terminate" && !r.process(h.host).Ended()
+			if h.undo > 0 && time.Since(h.when) >= h.undo && !ends {
 				h.end()
 			}
 		}
