@@ -1,7 +1,6 @@
 package gpurun
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,14 +52,21 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 	addrs := slices.Clone(config.Hosts)
 	c := &cluster{addrs: addrs, name: machineName(), trust: trust, log: log, errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if addr := config.Listen; addr != "" || config.Launch != nil {
-		if c.listener, err = listen(ctx, cmp.Or(addr, ":0"), trust); err != nil {
-			c.cancel()
-			return nil, err
-		}
+	addr := config.Listen
+	if c.launch = config.Launch; c.launch != nil {
+		addr, err = c.launch.listen(addr)
+	}
+	if err == nil && addr != "" {
+		c.listener, err = listen(ctx, addr, trust)
+	}
+	if err != nil {
+		c.cancel()
+		return nil, err
+	}
+	if c.listener != nil {
 		c.sessions.Go(c.accept)
 	}
-	if c.launch = config.Launch; c.launch != nil {
+	if c.launch != nil {
 		if err := c.launch.lead(c.listener.Addr(), log); err != nil {
 			c.close()
 			return nil, err

@@ -28,7 +28,7 @@ var imports = map[string][]string{
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"internal/npy", "kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},
 	"dist/journal":       {"internal/output", "kernels", "tiler", "github.com/gofrs/flock"},
-	"dist/launch":        {},
+	"dist/launch":        {"github.com/ebitengine/purego"},
 	"dist/metrics":       {"dist", "internal/version", "kernels", "github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp"},
 	"internal/lab":       {"internal/testenv"},
 	"internal/loglimit":  {},

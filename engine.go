@@ -35,6 +35,11 @@ type Config struct {
 	// may.
 	Listen string
 
+	// Join is where the process of rank 0 listens, host:port, for those that a launcher starts
+	// which does not bring them together: see Launched. Rank 0 has Listen, which may be :port,
+	// and all have the same key or certificates.
+	Join string
+
 	// Launch is what Launched returned, for Open in the process of rank 0, and for OpenWorker
 	// in the others. Then the engine is joined by those processes, at Listen or any other port
 	// of its process. Without a key or certificates they use a key that they share for this one

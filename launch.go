@@ -1,6 +1,7 @@
 package gpurun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,32 +24,45 @@ import (
 // started for one command. That of rank 0 opens an engine, and the others are its workers:
 // see Config.Launch.
 type Launch struct {
-	Launcher string // "mpiexec" or "srun"
+	Launcher string // "mpiexec", "mpirun", "srun" or "Kubernetes"
 
-	// Rank is this process's number, from 0 to Size−1; LocalRank is that among the LocalSize
-	// processes on this machine.
+	// Rank is this process's number, from 0 to Size−1, where Size is 0 if the launcher does
+	// not say it; LocalRank is that among the LocalSize processes on this machine.
 	Rank, Size           int
 	LocalRank, LocalSize int
 
 	group   *launch.Group
-	key     dist.Key // made by rank 0, where it has no other
-	addrs   []string // of rank 0, for the others
+	key     dist.Key      // made by rank 0, where it has no other
+	addrs   []string      // of rank 0, for the others
+	join    bool          // addrs are Config.Join, where rank 0 may end and begin again
+	patient time.Duration // how long to look for rank 0
 	used    atomic.Bool
-	waiting chan struct{} // closed when rank 0 has met the others; nil before it waits
+	stop    context.CancelFunc // makes waiting end
+	waiting chan struct{}      // closed when rank 0 has met the others; nil before it waits
 }
 
 // Launched returns the place of this process, or nil if it is by itself: no launcher that
 // gpurun knows has started it, or no other process, or the environment variable
 // GPURUN_LAUNCH is off. The error matches ErrLaunch if the launcher cannot be talked to.
+// It is to be called once in a process, with the Config that is to have the Launch.
 //
-// Known is what speaks version 1 of PMI: MPICH's mpiexec and those that are made of it, and
-// Slurm's srun with --mpi=pmi2. It can be called once in a process.
-func Launched() (*Launch, error) {
-	g, err := launch.Find(os.Getenv)
+// Known are MPICH's mpiexec and those that are made of it, and srun --mpi=pmi2, by version 1
+// of PMI; Open MPI's mpirun and srun --mpi=pmix, by PMIx; and srun by itself. There rank 0
+// leaves a file for the others, in the folder that the environment variable
+// GPURUN_RENDEZVOUS names or else among the caches of the user's home; or, if config has a
+// KeyFile and srun was given --resv-ports, it listens at such a port and the others find it.
+//
+// With config.Join the launcher is asked for no more than the rank, and others are known,
+// too: Indexed Jobs of Kubernetes.
+func Launched(config *Config) (*Launch, error) {
+	g, err := launch.Find(os.Getenv, launch.Options{Join: config.Join, Keyed: config.KeyFile != ""})
 	if err != nil || g == nil {
 		return nil, wrapLaunch(err)
 	}
-	return &Launch{Launcher: g.Launcher, Rank: g.Rank, Size: g.Size, LocalRank: g.LocalRank, LocalSize: g.LocalSize, group: g}, nil
+	return &Launch{
+		Launcher: g.Launcher, Rank: g.Rank, Size: g.Size, LocalRank: g.LocalRank, LocalSize: g.LocalSize, group: g,
+		addrs: g.Given, join: config.Join != "", patient: max(launchPatience, config.Wait),
+	}, nil
 }
 
 func wrapLaunch(err error) error {
@@ -71,16 +85,46 @@ func (l *Launch) Threads() int {
 	return max(1, min(runtime.GOMAXPROCS(0), all/l.LocalSize))
 }
 
-// trust returns what only the processes of this launch know. Rank 0 makes it.
+// trust returns what only the processes of this launch know, or nil if they do not meet.
+// Rank 0 makes it.
 func (l *Launch) trust() (*dist.Trust, error) {
+	if l.given() {
+		return nil, nil
+	}
 	if l.Rank == 0 {
 		l.key = dist.NewKey()
 	}
 	return dist.TrustKey(l.key)
 }
 
+// given reports whether the processes know where rank 0 is without having met.
+func (l *Launch) given() bool { return l.group != nil && len(l.group.Given) > 0 }
+
+// derive returns the key of this launch alone, of one that others have too.
+func (l *Launch) derive(key dist.Key) dist.Key {
+	if l.group == nil || l.group.Label == "" {
+		return key
+	}
+	return key.Derive(l.group.Label)
+}
+
+// listen returns the address at which rank 0 listens, if Config.Listen is addr.
+func (l *Launch) listen(addr string) (string, error) {
+	if l.join && addr == "" {
+		return "", errors.New("gpurun: rank 0 has to listen where Config.Join says, and Config.Listen (--listen) is empty: it may be :port")
+	}
+	if l.group != nil {
+		addr = cmp.Or(addr, l.group.Listen)
+	}
+	return cmp.Or(addr, ":0"), nil
+}
+
 // lead tells the others that rank 0 listens at addr, without waiting for them.
 func (l *Launch) lead(addr net.Addr, log *slog.Logger) error {
+	if l.given() {
+		log.Info("the other processes are told where this one is", "launcher", l.Launcher, "listens", addr.String())
+		return nil
+	}
 	addrs, err := launch.Addrs(addr)
 	if err != nil {
 		return wrapLaunch(err)
@@ -92,6 +136,8 @@ func (l *Launch) lead(addr net.Addr, log *slog.Logger) error {
 		log.Warn("processes on other machines cannot reach this one", "addrs", addrs)
 	}
 	log.Info("waiting for the other processes", "launcher", l.Launcher, "size", l.Size, "addrs", addrs)
+	var ctx context.Context
+	ctx, l.stop = context.WithCancel(context.Background())
 	l.waiting = make(chan struct{})
 	late := time.AfterFunc(launchLate, func() {
 		log.Warn("not all processes have come: the others wait for them", "launcher", l.Launcher, "size", l.Size)
@@ -99,7 +145,7 @@ func (l *Launch) lead(addr net.Addr, log *slog.Logger) error {
 	go func() {
 		defer close(l.waiting)
 		defer late.Stop()
-		if err := l.group.Wait(context.Background()); err != nil {
+		if err := l.group.Wait(ctx); err != nil {
 			log.Warn("the other processes do not come", "err", err)
 		}
 	}()
@@ -131,19 +177,18 @@ func (l *Launch) end() {
 	case <-l.waiting:
 	case <-time.After(launchGrace):
 	}
+	l.stop()
+	<-l.waiting
 }
 
 // fail tells the others that rank 0 cannot begin: not every launcher ends them then.
 func (l *Launch) fail() {
-	if l.waiting != nil || l.group.Post(launch.Meeting{}) != nil {
+	if l.given() || l.waiting != nil || l.group.Post(launch.Meeting{}) != nil {
 		return
 	}
-	l.waiting = make(chan struct{})
-	go func() {
-		defer close(l.waiting)
-		_ = l.group.Wait(context.Background()) // the caller has a better error
-	}()
-	l.end()
+	ctx, cancel := context.WithTimeout(context.Background(), launchGrace)
+	defer cancel()
+	_ = l.group.Wait(ctx) // the caller has a better error
 }
 
 // use returns an error if l is not for a process of rank 0, or of another one, or has been
@@ -162,6 +207,9 @@ func (l *Launch) use(engine bool) error {
 
 // meet learns from rank 0 where it is.
 func (l *Launch) meet(ctx context.Context) error {
+	if l.given() {
+		return nil
+	}
 	m, err := l.group.Meet(ctx)
 	if err != nil {
 		return wrapLaunch(err)
@@ -181,16 +229,17 @@ func (l *Launch) meet(ctx context.Context) error {
 	return nil
 }
 
-// launchPatience is how long a process goes on to look for rank 0 when it does not find it.
+// launchPatience is how long a process at least goes on to look for rank 0 when it does not
+// find it.
 const launchPatience = 30 * time.Second
 
 // JoinLaunch serves the engine of rank 0 until that is closed, for a worker with
-// Config.Launch. When the connection breaks it is dialled again, until nobody listens there
-// any more, or for 30 s. That rank 0 has gone, or cannot be reached, is no error here, but a
-// warning in the log: it has the job's result, or its error, and the exit code that counts.
-// JoinLaunch also returns when ctx is done, when Drain was called, and with an error if rank
-// 0 does not trust this process, or is another version. It closes the devices, so that w is
-// of no more use.
+// Config.Launch. When the connection breaks it is dialled again, for 30 s, or for Config.Wait
+// if that is longer; without Config.Join only until nobody listens there any more. That rank 0
+// has gone, or cannot be reached, is no error here, but a warning in the log: it has the job's
+// result, or its error, and the exit code that counts. JoinLaunch also returns when ctx is
+// done, when Drain was called, and with an error if rank 0 does not trust this process, or is
+// another version. It closes the devices, so that w is of no more use.
 func (w *Worker) JoinLaunch(ctx context.Context) error {
 	if w.launch == nil {
 		return w.closed(errors.New("gpurun: the worker has no Config.Launch: use Join or Serve"))
@@ -205,13 +254,14 @@ func (w *Worker) JoinLaunch(ctx context.Context) error {
 		case addr != "":
 			addrs = without(addrs, addr)
 		}
+		gone := errors.Is(err, launch.ErrRefused) && !w.launch.join && (met || !w.launch.given())
 		switch {
 		case ctx.Err() != nil:
 			return w.closed(ctx.Err())
 		case err == nil, w.host.Draining():
 			return w.closed(nil)
-		case errors.Is(err, launch.ErrRefused), time.Since(lost) > launchPatience:
-			if !met || !errors.Is(err, launch.ErrRefused) {
+		case gone, time.Since(lost) > w.launch.patient:
+			if !met || !gone {
 				w.log.Warn("rank 0 has ended, or cannot be reached from here", "met", met, "err", err)
 			}
 			return w.closed(nil)
@@ -222,18 +272,19 @@ func (w *Worker) JoinLaunch(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, lastRedial)
+		if met || w.launch.join { // the others begin at about the same time
+			pause = min(2*pause, lastRedial)
+		}
 	}
 }
 
 // serveOne serves the one of addrs that answers first, and returns which that was, if any
 // did.
 func (w *Worker) serveOne(ctx context.Context, addrs []string) (addr string, err error) {
-	conn, err := launch.Dial(ctx, addrs)
+	conn, addr, err := launch.Dial(ctx, addrs)
 	if err != nil {
 		return "", err
 	}
-	addr = conn.RemoteAddr().String()
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		conn.Close()

@@ -3,7 +3,9 @@ package gpurun
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ func launchedWorker(t *testing.T, key dist.Key, addrs ...string) *Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.launch = &Launch{Rank: 1, Size: 2, LocalSize: 1, addrs: addrs, key: key}
+	w.launch = &Launch{Rank: 1, Size: 2, LocalSize: 1, addrs: addrs, key: key, patient: launchPatience}
 	if w.trust, err = w.launch.trust(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,4 +111,86 @@ func TestLaunchThreads(t *testing.T) {
 	if one < 1 || many != 1 {
 		t.Errorf("alone %d, with many %d", one, many)
 	}
+}
+
+// TestLaunchJoin has rank 1 wait for rank 0 at an address that is known before, dial again when
+// that dies, and end with the one that takes its place.
+func TestLaunchJoin(t *testing.T) {
+	t.Setenv("GPURUN_LAUNCH", "")
+	t.Setenv("JOB_COMPLETION_INDEX", "1")
+	file := filepath.Join(t.TempDir(), "key")
+	if err := WriteKeyFile(file); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddr(t)
+	config := &Config{Devices: []string{"cpu"}, Join: addr, KeyFile: file, Wait: time.Minute}
+	l, err := Launched(config)
+	if err != nil || l == nil || l.Rank != 1 || l.Size != 0 || l.Launcher != "Kubernetes" {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	config.Launch = l
+	w, err := OpenWorker(t.Context(), config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- w.JoinLaunch(t.Context()) }()
+
+	// A rank 0 that dies at once, after a time in which there was none.
+	time.Sleep(10 * time.Millisecond)
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := listener.Accept()
+	if err := errors.Join(err, conn.Close(), listener.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Setenv("JOB_COMPLETION_INDEX", "0")
+	config = &Config{Devices: []string{"none"}, Join: addr, Listen: addr, KeyFile: file, Wait: time.Minute}
+	if config.Launch, err = Launched(config); err != nil || config.Launch.Rank != 0 {
+		t.Fatalf("%+v, %v", config.Launch, err)
+	}
+	eng, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eng.Mandelbrot(t.Context(), View{Width: 60, Height: 40, Span: 3, MaxIter: 50}); err != nil {
+		t.Error(err)
+	}
+	eng.Close()
+	if err := <-joined; err != nil {
+		t.Errorf("rank 0 has ended: %v", err)
+	}
+}
+
+// TestLaunchJoinErrors has rank 0 without a place to listen, and processes of which nobody
+// says which they are.
+func TestLaunchJoinErrors(t *testing.T) {
+	t.Setenv("GPURUN_LAUNCH", "")
+	t.Setenv("JOB_COMPLETION_INDEX", "0")
+	config := &Config{Devices: []string{"cpu"}, Join: "127.0.0.1:9473"}
+	var err error
+	if config.Launch, err = Launched(config); err != nil {
+		t.Fatal(err)
+	}
+	if eng, err := Open(t.Context(), config); err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("%v, %v", eng, err)
+	}
+	t.Setenv("JOB_COMPLETION_INDEX", "")
+	if l, err := Launched(config); err == nil || !strings.Contains(err.Error(), "worker --join") {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// freeAddr returns an address at which nobody listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

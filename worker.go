@@ -31,6 +31,9 @@ func (c *Config) trust() (*dist.Trust, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Launch != nil {
+		key = c.Launch.derive(key)
+	}
 	return dist.TrustKey(key)
 }
 

@@ -2,6 +2,7 @@ package dist
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -67,6 +68,17 @@ func (k Key) Reveal() string {
 	}
 	secret := k.secret()
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(append(secret[:], k.check()...))
+}
+
+// Derive returns the key that those who hold k have for the use that label names, and that
+// tells nothing about k: HKDF-SHA-256 (RFC 5869) of it. k must not be the zero Key.
+func (k Key) Derive(label string) Key {
+	secret := k.secret()
+	derived, err := hkdf.Key(sha256.New, secret[:], nil, keyPrefix+label, keyBytes)
+	if err != nil {
+		panic(err) // it is not too long
+	}
+	return newKey([keyBytes]byte(derived))
 }
 
 // check returns the bytes by which a truncated or mistyped key is recognised.

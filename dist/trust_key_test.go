@@ -2,6 +2,8 @@ package dist
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -236,5 +238,28 @@ func TestKeyFileIsChecked(t *testing.T) {
 		if !ok || e.Path != path || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want %q", path, err, words)
 		}
+	}
+}
+
+// TestDerive has keys that are told apart by key and label, and one that HKDF-SHA-256 gives
+// when it is written out (RFC 5869).
+func TestDerive(t *testing.T) {
+	a, b := NewKey(), NewKey()
+	keys := map[string]bool{a.Reveal(): true, b.Reveal(): true}
+	for _, k := range []Key{a.Derive("x"), a.Derive("y"), b.Derive("x"), a.Derive("")} {
+		keys[k.Reveal()] = true
+	}
+	if len(keys) != 6 || a.Derive("x").Reveal() != a.Derive("x").Reveal() {
+		t.Errorf("there are %d keys", len(keys))
+	}
+	secret := a.secret()
+	sum := func(key, text []byte) []byte {
+		mac := hmac.New(sha256.New, key)
+		mac.Write(text)
+		return mac.Sum(nil)
+	}
+	want := newKey([keyBytes]byte(sum(sum(make([]byte, sha256.Size), secret[:]), append([]byte(keyPrefix+"x"), 1))))
+	if a.Derive("x").Reveal() != want.Reveal() {
+		t.Error("it is not HKDF")
 	}
 }

@@ -34,6 +34,7 @@ type jobFlags struct {
 type hostFlags struct {
 	hosts  []string
 	listen string
+	join   string
 	trust  trustFlags
 	wait   time.Duration
 }
@@ -111,12 +112,13 @@ func (f *hostFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.hosts, "hosts", nil, "machines that run 'gpurun worker' and take part: host:port or unix:/path, separated by commas")
 	flags.StringVar(&f.listen, "listen", "", "the address at which workers may join: host:port, :port or unix:/path")
+	flags.StringVar(&f.join, "join", "", "where the process of rank 0 listens, host:port, if the launcher that started several does not tell them")
 	f.trust.add(cmd)
-	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left")
+	flags.DurationVar(&f.wait, "wait", 0, "how long to wait for a host when no device is left, and with --join for rank 0")
 }
 
 func (f *hostFlags) set(config *gpurun.Config) {
-	config.Hosts, config.Listen, config.Wait = f.hosts, f.listen, f.wait
+	config.Hosts, config.Listen, config.Join, config.Wait = f.hosts, f.listen, f.join, f.wait
 	f.trust.set(config)
 }
 

@@ -21,7 +21,7 @@ const launchWait = time.Minute
 // of other ranks than 0 are workers of the one that is: then it serves that, and returns
 // true when it is done.
 func launched(cmd *cobra.Command, config *gpurun.Config) (served bool, err error) {
-	l, err := gpurun.Launched()
+	l, err := gpurun.Launched(config)
 	if err != nil || l == nil {
 		return false, err
 	}
@@ -40,7 +40,7 @@ func launched(cmd *cobra.Command, config *gpurun.Config) (served bool, err error
 		log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	w, err := gpurun.OpenWorker(cmd.Context(), &gpurun.Config{
-		Devices: config.Devices, Memory: config.Memory, Launch: l,
+		Devices: config.Devices, Memory: config.Memory, Launch: l, Join: config.Join,
 		KeyFile: config.KeyFile, TLSCert: config.TLSCert, TLSKey: config.TLSKey, TLSCA: config.TLSCA,
 	}, log.With("rank", l.Rank))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// dialPause is how much later than an address the next one is dialled.
+	// dialPause is how long an address may take to answer before the next one is dialled too.
 	dialPause = 50 * time.Millisecond
 
 	// dialLimit bounds the dialling of one address.
@@ -23,52 +23,61 @@ var ErrRefused = errors.New("nobody listens there")
 // wsaConnRefused is ECONNREFUSED on Windows, which package syscall does not name.
 const wsaConnRefused = syscall.Errno(10061)
 
-// Dial connects to the first of addrs, host:port, that answers. It dials them a moment
-// after each other: of the addresses of another machine some may not be reached from here,
-// and not say so. The error matches ErrRefused only if all have refused, which says that
-// nobody listens there any more, or that a firewall is between.
-func Dial(ctx context.Context, addrs []string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+// Dial connects to the first of addrs, host:port, that answers, and returns which that
+// was. It dials them one after the other, the next when one has failed, or has not answered
+// for a moment: of the addresses of another machine some may not be reached from here, and
+// not say so. The error matches ErrRefused only if all have refused, which says that nobody
+// listens there any more, or that a firewall is between.
+func Dial(ctx context.Context, addrs []string) (net.Conn, string, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
 		conn net.Conn
+		addr string
 		err  error
 	}
 	answers := make(chan answer, len(addrs))
-	for i, addr := range addrs {
-		go func() {
-			select {
-			case <-time.After(time.Duration(i) * dialPause):
-			case <-ctx.Done():
-			}
-			var d net.Dialer
-			conn, err := d.DialContext(ctx, "tcp", addr)
-			answers <- answer{conn, err}
-		}()
-	}
-	var won net.Conn
+	dialled, answered, refused := 0, 0, 0
 	var errs []error
-	refused := 0
-	for range addrs {
-		a := <-answers
-		switch {
-		case a.err != nil:
-			errs = append(errs, a.err)
-			if errors.Is(a.err, syscall.ECONNREFUSED) || errors.Is(a.err, wsaConnRefused) {
-				refused++
+	var won answer
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for answered < dialled || dialled < len(addrs) && won.conn == nil {
+		select {
+		case <-next.C:
+			if dialled == len(addrs) || won.conn != nil {
+				continue
 			}
-		case won == nil:
-			won = a.conn
-			cancel()
-		default:
-			a.conn.Close()
+			addr := addrs[dialled]
+			dialled++
+			next.Reset(dialPause)
+			go func() {
+				d := net.Dialer{Timeout: dialLimit}
+				conn, err := d.DialContext(ctx, "tcp", addr)
+				answers <- answer{conn, addr, err}
+			}()
+		case a := <-answers:
+			answered++
+			switch {
+			case a.err != nil:
+				errs = append(errs, a.err)
+				if errors.Is(a.err, syscall.ECONNREFUSED) || errors.Is(a.err, wsaConnRefused) {
+					refused++
+				}
+				next.Reset(0)
+			case won.conn == nil:
+				won = a
+				cancel()
+			default:
+				a.conn.Close()
+			}
 		}
 	}
 	switch {
-	case won != nil:
-		return won, nil
+	case won.conn != nil:
+		return won.conn, won.addr, nil
 	case refused == len(addrs):
-		return nil, fmt.Errorf("%w: %w", ErrRefused, errors.Join(errs...))
+		return nil, "", fmt.Errorf("%w: %w", ErrRefused, errors.Join(errs...))
 	}
-	return nil, fmt.Errorf("no address answers: %w", errors.Join(errs...))
+	return nil, "", fmt.Errorf("no address answers: %w", errors.Join(errs...))
 }

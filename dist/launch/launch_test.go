@@ -48,7 +48,7 @@ func TestAddrs(t *testing.T) {
 	if err != nil || len(addrs) == 0 {
 		t.Fatal(addrs, err)
 	}
-	conn, err := Dial(t.Context(), addrs)
+	conn, _, err := Dial(t.Context(), addrs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,8 @@ import (
 // TestFind reads what launchers leave in the environment.
 func TestFind(t *testing.T) {
 	hydra := map[string]string{"PMI_RANK": "3", "PMI_SIZE": "8", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
-	slurm := map[string]string{"PMI_RANK": "3", "PMI_SIZE": "7", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}
+	slurm := map[string]string{"PMI_RANK": "3", "PMI_SIZE": "7", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1",
+		"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "7"}
 	with := func(env map[string]string, more ...string) map[string]string {
 		all := map[string]string{}
 		for k, v := range env {
@@ -48,7 +49,7 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fd := socket(t, test.want != nil)
-			got, err := Find(func(name string) string { return with(test.env, "PMI_FD", fd)[name] })
+			got, err := Find(func(name string) string { return with(test.env, "PMI_FD", fd)[name] }, Options{})
 			if test.err != "" {
 				if !errors.Is(err, ErrLaunch) || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("%+v, %v; want an error about %s", got, err, test.err)
@@ -64,8 +65,11 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
-	for _, env := range []map[string]string{{}, {"SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, {"OMPI_COMM_WORLD_RANK": "0"}} {
-		if g, err := Find(func(name string) string { return env[name] }); g != nil || err != nil {
+	for _, env := range []map[string]string{
+		{}, {"SLURM_PROCID": "0", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, {"JOB_COMPLETION_INDEX": "1"},
+		{"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "1"},
+	} {
+		if g, err := Find(func(name string) string { return env[name] }, Options{}); g != nil || err != nil {
 			t.Errorf("%v: %+v, %v", env, g, err)
 		}
 	}
@@ -74,11 +78,11 @@ func TestFind(t *testing.T) {
 		"of no number":    with(hydra, "PMI_FD", "x"),
 		"of the standard": with(hydra, "PMI_FD", "1"),
 	} {
-		if _, err := Find(func(name string) string { return env[name] }); !errors.Is(err, ErrLaunch) {
+		if _, err := Find(func(name string) string { return env[name] }, Options{}); !errors.Is(err, ErrLaunch) {
 			t.Errorf("PMI_FD %s: %v", name, err)
 		}
 	}
-	if _, err := Find(func(name string) string { return map[string]string{"GPURUN_LAUNCH": "no"}[name] }); err == nil {
+	if _, err := Find(func(name string) string { return map[string]string{"GPURUN_LAUNCH": "no"}[name] }, Options{}); err == nil {
 		t.Error("GPURUN_LAUNCH=no is taken")
 	}
 }
@@ -119,16 +123,16 @@ func TestDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
-	conn, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere", l.Addr().String()})
-	if err != nil || conn.RemoteAddr().String() != l.Addr().String() {
+	conn, addr, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere", l.Addr().String()})
+	if err != nil || addr != l.Addr().String() || conn.RemoteAddr().String() != addr {
 		t.Fatal(conn, err)
 	}
 	conn.Close()
 	l.Close()
-	if _, err := Dial(t.Context(), []string{gone.Addr().String(), l.Addr().String()}); !errors.Is(err, ErrRefused) {
+	if _, _, err := Dial(t.Context(), []string{gone.Addr().String(), l.Addr().String()}); !errors.Is(err, ErrRefused) {
 		t.Errorf("all refuse: %v", err)
 	}
-	if _, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere"}); err == nil || errors.Is(err, ErrRefused) {
+	if _, _, err := Dial(t.Context(), []string{gone.Addr().String(), "nowhere"}); err == nil || errors.Is(err, ErrRefused) {
 		t.Errorf("one refuses, and one is none: %v", err)
 	}
 }

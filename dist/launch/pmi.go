@@ -20,10 +20,9 @@ type pmi struct {
 	in   *bufio.Reader
 	name string // of the key-value space
 	most int    // characters of a value
-}
 
-// pmiKey is the key under which rank 0 posts.
-const pmiKey = "gpurun-rank-0"
+	rank, size int // of this process, where it is told them by the wire
+}
 
 // maxLine bounds what the launcher says at once, in characters.
 const maxLine = 8192
@@ -41,6 +40,48 @@ func openPMI(text string) (*pmi, error) {
 		return nil, fmt.Errorf("PMI_FD is %d, which is no connection to a launcher: %w", fd, err)
 	}
 	return newPMI(conn)
+}
+
+// dialPMI begins to talk to a launcher that listens at addr, for the process that it knows
+// as id, and learns rank and size.
+func dialPMI(addr, id string) (*pmi, error) {
+	conn, err := net.DialTimeout("tcp", addr, dialLimit)
+	if err != nil {
+		return nil, fmt.Errorf("PMI_PORT is %q: %w", addr, err)
+	}
+	p := &pmi{conn: conn, in: bufio.NewReaderSize(conn, maxLine)}
+	if err = p.introduce(id); err == nil {
+		err = p.begin()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// introduce says who this is, and is told its size, its rank, and whether to write a log.
+func (p *pmi) introduce(id string) error {
+	_, err := p.ask("initack pmiid="+id, "initack")
+	for _, want := range []struct {
+		name string
+		at   *int
+	}{{"size", &p.size}, {"rank", &p.rank}, {"debug", new(int)}} {
+		var said map[string]string
+		if err == nil {
+			said, err = p.answer("initack", "set")
+		}
+		if err != nil {
+			return err
+		}
+		if *want.at, err = strconv.Atoi(said[want.name]); err != nil {
+			return fmt.Errorf("PMI: the launcher says that %s is %q", want.name, said[want.name])
+		}
+	}
+	if p.rank < 0 || p.rank >= p.size {
+		return fmt.Errorf("PMI: the launcher says that this process is rank %d of %d", p.rank, p.size)
+	}
+	return nil
 }
 
 func newPMI(conn io.ReadWriteCloser) (*pmi, error) {
@@ -72,7 +113,7 @@ func (p *pmi) post(text string) error {
 	if len(text) > p.most {
 		return fmt.Errorf("PMI: the launcher takes %d characters, and the addresses of this machine are %d", p.most, len(text))
 	}
-	_, err := p.ask(fmt.Sprintf("put kvsname=%s key=%s value=%s", p.name, pmiKey, text), "put_result")
+	_, err := p.ask(fmt.Sprintf("put kvsname=%s key=%s value=%s", p.name, boardKey, text), "put_result")
 	return err
 }
 
@@ -82,7 +123,7 @@ func (p *pmi) wait() error {
 }
 
 func (p *pmi) read() (string, error) {
-	said, err := p.ask(fmt.Sprintf("get kvsname=%s key=%s", p.name, pmiKey), "get_result")
+	said, err := p.ask(fmt.Sprintf("get kvsname=%s key=%s", p.name, boardKey), "get_result")
 	return said["value"], err
 }
 
@@ -99,6 +140,11 @@ func (p *pmi) ask(cmd, want string) (map[string]string, error) {
 	if _, err := io.WriteString(p.conn, "cmd="+cmd+"\n"); err != nil {
 		return nil, fmt.Errorf("PMI: say %s: %w", name, err)
 	}
+	return p.answer(name, want)
+}
+
+// answer waits for the answer called want to the command called name.
+func (p *pmi) answer(name, want string) (map[string]string, error) {
 	line, err := p.in.ReadSlice('\n')
 	if err != nil {
 		return nil, fmt.Errorf("PMI: wait for the answer to %s: %w", name, err)

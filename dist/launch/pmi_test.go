@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,29 @@ type manager struct {
 	said    []string // by all processes
 	answers map[string]string
 	ended   sync.WaitGroup
+}
+
+// listen has m wait for processes to connect to it, and returns where.
+func (m *manager) listen(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	m.ended.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			m.ended.Go(func() {
+				defer conn.Close()
+				m.serve(conn)
+			})
+		}
+	})
+	return l.Addr().String()
 }
 
 // newManager returns the connections of size processes to a launcher, which gives answers
@@ -80,6 +104,8 @@ func (m *manager) answer(line string) string {
 		return own
 	}
 	switch cmd["cmd"] {
+	case "initack":
+		return fmt.Sprintf("cmd=initack\ncmd=set size=%d\ncmd=set rank=%s\ncmd=set debug=0", m.size, cmd["pmiid"])
 	case "init":
 		return "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0"
 	case "get_maxes":
@@ -98,6 +124,47 @@ func (m *manager) answer(line string) string {
 		return "cmd=finalize_ack"
 	}
 	return "cmd=unknown"
+}
+
+// TestPMIPort has processes that connect to the launcher, and learn their ranks there.
+func TestPMIPort(t *testing.T) {
+	m := &manager{values: map[string]string{}, size: 3}
+	t.Cleanup(m.ended.Wait)
+	addr := m.listen(t)
+	var all []*Group
+	for id := range m.size {
+		env := map[string]string{"PMI_PORT": addr, "PMI_ID": strconv.Itoa(id), "MPI_LOCALRANKID": strconv.Itoa(id), "MPI_LOCALNRANKS": "3"}
+		g, err := Find(func(name string) string { return env[name] }, Options{})
+		if err != nil || g.Rank != id || g.Size != m.size || g.LocalRank != id || g.LocalSize != 3 {
+			t.Fatalf("%+v, %v", g, err)
+		}
+		all = append(all, g)
+	}
+	meet(t, all, somewhere)
+}
+
+// TestPMIPortErrors has launchers that say nonsense, or only one process.
+func TestPMIPortErrors(t *testing.T) {
+	for answer, want := range map[string]string{
+		"cmd=initack\ncmd=set size=1\ncmd=set rank=0\ncmd=set debug=0":  "",
+		"cmd=initack\ncmd=set size=2\ncmd=set rank=2\ncmd=set debug=0":  "rank 2 of 2",
+		"cmd=initack\ncmd=set size=x\ncmd=set rank=2\ncmd=set debug=0":  "size",
+		"cmd=initack\ncmd=set size=2\ncmd=set size=2\ncmd=set debug=0":  "rank",
+		"cmd=initack\ncmd=other size=2\ncmd=set rank=1\ncmd=set debug=": "other",
+		"cmd=no": "cmd=no",
+	} {
+		m := &manager{values: map[string]string{}, size: 1, answers: map[string]string{"initack": answer}}
+		t.Cleanup(m.ended.Wait)
+		env := map[string]string{"PMI_PORT": m.listen(t), "PMI_ID": "0", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"}
+		g, err := Find(func(name string) string { return env[name] }, Options{})
+		if g != nil || (want == "") != (err == nil) || want != "" && (!errors.Is(err, ErrLaunch) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %+v, %v", answer, g, err)
+		}
+	}
+	env := map[string]string{"PMI_PORT": "127.0.0.1:1", "PMI_ID": "0", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"}
+	if _, err := Find(func(name string) string { return env[name] }, Options{}); !errors.Is(err, ErrLaunch) {
+		t.Errorf("nobody listens: %v", err)
+	}
 }
 
 // groups returns the processes of a group.
@@ -120,24 +187,29 @@ var somewhere = Meeting{Addrs: []string{"10.0.0.1:4242", "[fd00::2]:4242"}, Key:
 // TestMeet has rank 0 post where it is, and that it could not begin.
 func TestMeet(t *testing.T) {
 	for size, posted := range map[int]Meeting{2: somewhere, 3: {}, 9: somewhere} {
-		all := groups(t, size, nil)
-		if err := all[0].Post(posted); err != nil {
-			t.Fatal(err)
-		}
-		var others sync.WaitGroup
-		for _, g := range all[1:] {
-			others.Go(func() {
-				m, err := g.Meet(t.Context())
-				if err != nil || !reflect.DeepEqual(m, posted) {
-					t.Errorf("rank %d learns %+v (%v)", g.Rank, m, err)
-				}
-			})
-		}
-		if err := all[0].Wait(t.Context()); err != nil {
-			t.Error(err)
-		}
-		others.Wait()
+		meet(t, groups(t, size, nil), posted)
 	}
+}
+
+// meet has the processes of a group meet.
+func meet(t *testing.T, all []*Group, posted Meeting) {
+	t.Helper()
+	var others sync.WaitGroup
+	for _, g := range all[1:] {
+		others.Go(func() {
+			m, err := g.Meet(t.Context())
+			if err != nil || !reflect.DeepEqual(m, posted) {
+				t.Errorf("rank %d learns %+v (%v)", g.Rank, m, err)
+			}
+		})
+	}
+	if err := all[0].Post(posted); err != nil {
+		t.Error(err)
+	}
+	if err := all[0].Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	others.Wait()
 }
 
 // TestMeetCancelled has one process that never comes.
