@@ -30,10 +30,11 @@ type pmix struct {
 	finalize func(infos unsafe.Pointer, n uintptr) int32
 }
 
-// The types of pmix_common.h that are used, which are the same in all versions.
+// The types of pmix_common.h that are used, which are the same in all versions. What nobody
+// here names the library reads and writes.
 type (
 	pmixProc struct {
-		namespace [256]byte
+		namespace [256]byte //lint:ignore U1000 see above
 		rank      uint32
 	}
 	pmixValue struct {
@@ -45,7 +46,7 @@ type (
 	}
 	pmixInfo struct {
 		key   [512]byte
-		flags uint32
+		flags uint32 //lint:ignore U1000 see above
 		value pmixValue
 	}
 )
