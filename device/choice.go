@@ -32,10 +32,7 @@ type candidate struct {
 // devices that were found; a machine without OpenCL is none.
 func List() ([]Info, error) {
 	candidates, err := discover(0, true)
-	infos := make([]Info, len(candidates))
-	for i, c := range candidates {
-		infos[i] = c.info
-	}
+	infos := describe(candidates)
 	if errors.Is(err, errNoOpenCL) {
 		err = nil
 	}
@@ -51,6 +48,13 @@ func List() ([]Info, error) {
 // The error matches ErrName if a choice is not a word or an id, and ErrChoice
 // if what it names is not there. The caller closes the devices.
 func Open(choices []string, memory int64) ([]Device, error) {
+	return OpenSome(choices, memory, func(_ []Info, chosen []string) ([]string, error) { return chosen, nil })
+}
+
+// OpenSome is Open for a process that leaves some devices to others: pick is told of all
+// devices and of the ids of those that choices name, and returns the ids of those that are
+// opened, of which any may be among all. Its error is that of OpenSome.
+func OpenSome(choices []string, memory int64, pick func(all []Info, chosen []string) ([]string, error)) ([]Device, error) {
 	if len(choices) == 0 {
 		choices = []string{choiceAuto}
 	}
@@ -64,7 +68,7 @@ func Open(choices []string, memory int64) ([]Device, error) {
 	if errors.Is(err, errBrokenLibrary) {
 		return nil, err // whoever names a library means it
 	}
-	var chosen []candidate
+	var chosen []string
 	for _, choice := range choices {
 		if choice == choiceNone {
 			continue
@@ -74,14 +78,31 @@ func Open(choices []string, memory int64) ([]Device, error) {
 			return nil, missing(choice, candidates, err)
 		}
 		for _, m := range matches {
-			if !slices.ContainsFunc(chosen, func(c candidate) bool { return c.info.ID == m.info.ID }) {
-				chosen = append(chosen, m)
+			if !slices.Contains(chosen, m.info.ID) {
+				chosen = append(chosen, m.info.ID)
 			}
 		}
 	}
+	picked, err := pick(describe(candidates), chosen)
+	if err != nil {
+		return nil, err
+	}
+	return openAll(picked, candidates)
+}
+
+func describe(candidates []candidate) []Info {
+	infos := make([]Info, len(candidates))
+	for i, c := range candidates {
+		infos[i] = c.info
+	}
+	return infos
+}
+
+// openAll opens the candidates that have ids, in the order of those, or none.
+func openAll(ids []string, candidates []candidate) ([]Device, error) {
 	var devices []Device
-	for _, c := range chosen {
-		d, err := c.open()
+	for _, id := range ids {
+		d, err := openOne(id, candidates)
 		if err != nil {
 			for _, d := range devices {
 				err = errors.Join(err, d.Close())
@@ -91,6 +112,15 @@ func Open(choices []string, memory int64) ([]Device, error) {
 		devices = append(devices, d)
 	}
 	return devices, nil
+}
+
+func openOne(id string, candidates []candidate) (Device, error) {
+	for _, c := range candidates {
+		if c.info.ID == id {
+			return c.open()
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", ErrChoice, id)
 }
 
 // OpenCPU opens the CPU alone, which does not look for OpenCL.

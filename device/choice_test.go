@@ -136,3 +136,24 @@ func TestList(t *testing.T) {
 		ids = append(ids, i.ID)
 	}
 }
+
+// TestOpenSome has other devices opened than those that were chosen.
+func TestOpenSome(t *testing.T) {
+	devices, err := OpenSome([]string{"none"}, 0, func(all []Info, chosen []string) ([]string, error) {
+		if len(all) == 0 || all[0].ID != "cpu" || len(chosen) != 0 {
+			t.Errorf("%v is chosen of %+v", chosen, all)
+		}
+		return []string{"cpu"}, nil
+	})
+	if err != nil || len(devices) != 1 || devices[0].ID() != "cpu" {
+		t.Fatalf("%v, %v", devices, err)
+	}
+	devices[0].Close()
+	no := errors.New("no")
+	if _, err := OpenSome(nil, 0, func([]Info, []string) ([]string, error) { return []string{"cpu"}, no }); !errors.Is(err, no) {
+		t.Errorf("%v", err)
+	}
+	if _, err := OpenSome(nil, 0, func([]Info, []string) ([]string, error) { return []string{"cpu", "ocl:77.0"}, nil }); !errors.Is(err, ErrChoice) {
+		t.Errorf("%v", err)
+	}
+}

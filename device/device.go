@@ -53,7 +53,10 @@ type Info struct {
 	Name    string `json:"name"`
 	Driver  string `json:"driver"` // the OpenCL driver with its version, or the instruction set
 
-	PCI string `json:"pci"` // address of the card, such as "0000:3b:00.0"; empty where it is unknown
+	// What tells a device from others, each empty where it is unknown.
+	Vendor string `json:"vendor"` // of a GPU: "nvidia", "amd" or "intel"
+	PCI    string `json:"pci"`    // address of the card, such as "0000:3b:00.0"
+	UUID   string `json:"uuid"`   // such as "4b2c1a9f-8d3e-6f7a-b5c9-2e4d8a1f6c3b"
 
 	Units    int   `json:"units"`     // cores or compute units
 	Memory   int64 `json:"memory"`    // bytes

@@ -53,6 +53,10 @@ func discoverOpenCL(memory int64) ([]candidate, error) {
 	return candidates, errors.Join(errs...)
 }
 
+// vendors are those whose GPUs programs compute on, by their numbers of PCI. What they are
+// called in drivers differs.
+var vendors = map[int]string{0x10de: "nvidia", 0x1002: "amd", 0x8086: "intel"}
+
 func openCLInfo(id string, d *cl.Device, memory int64) Info {
 	kind := Accelerator
 	switch {
@@ -61,9 +65,13 @@ func openCLInfo(id string, d *cl.Device, memory int64) Info {
 	case d.Type&cl.DEVICE_TYPE_CPU != 0:
 		kind = CPU
 	}
+	vendor := ""
+	if kind == GPU { // PoCL makes up a vendor's number for each processor
+		vendor = vendors[d.VendorID]
+	}
 	return Info{
 		ID: id, Kind: kind, Backend: backendOpenCL,
-		Name: d.Name, Driver: d.Platform.Name + " " + d.DriverVersion, PCI: d.PCI,
+		Name: d.Name, Driver: d.Platform.Name + " " + d.DriverVersion, Vendor: vendor, PCI: d.PCI, UUID: d.UUID,
 		Units: d.ComputeUnits, Memory: d.GlobalMem, MaxAlloc: d.MaxAlloc, Budget: budget(d.GlobalMem, memory),
 		Float32: support(d.SingleFP), Float64: support(d.DoubleFP),
 	}

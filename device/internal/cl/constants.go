@@ -59,6 +59,7 @@ const (
 	platformVendor  param = 0x0903
 
 	deviceType                       param = 0x1000
+	deviceVendorID                   param = 0x1001
 	deviceMaxComputeUnits            param = 0x1002
 	deviceMaxWorkGroupSize           param = 0x1004
 	devicePreferredVectorWidthFloat  param = 0x100A
@@ -82,6 +83,7 @@ const (
 	devicePCIDomainNV param = 0x400A
 	deviceTopologyAMD param = 0x4037 // cl_amd_device_attribute_query
 	devicePCIBusInfo  param = 0x410F // cl_khr_pci_bus_info
+	deviceUUID        param = 0x106A // cl_khr_device_uuid
 
 	contextPlatform param = 0x1084
 

@@ -18,7 +18,9 @@ type Device struct {
 	Version       string     // such as "OpenCL 3.0 CUDA"
 	CVersion      string     // such as "OpenCL C 1.2"
 	Type          DeviceType // one bit, or several on odd drivers
+	VendorID      int        // of PCI where the vendor has one, such as 0x10de
 	PCI           string     // such as "0000:3b:00.0", "" where it is unknown
+	UUID          string     // in the form of RFC 9562, "" where it is unknown
 
 	GlobalMem   int64 // bytes
 	MaxAlloc    int64 // the largest buffer, in bytes: often a quarter of GlobalMem
@@ -67,6 +69,7 @@ func newDevice(p *Platform, id uintptr) (*Device, error) {
 	}
 	h := []uintptr{id}
 	d.Vendor, _ = queryString(getDeviceInfo, h, deviceVendor)
+	d.VendorID = d.number(deviceVendorID)
 	d.DriverVersion, _ = queryString(getDeviceInfo, h, driverVersion)
 	d.Version, _ = queryString(getDeviceInfo, h, deviceVersion)
 	d.CVersion, _ = queryString(getDeviceInfo, h, deviceOpenCLCVersion)
@@ -83,6 +86,7 @@ func newDevice(p *Platform, id uintptr) (*Device, error) {
 	d.SingleFP, _ = queryValue[FPConfig](getDeviceInfo, h, deviceSingleFPConfig)
 	d.DoubleFP, _ = queryValue[FPConfig](getDeviceInfo, h, deviceDoubleFPConfig)
 	d.PCI = d.pciAddress()
+	d.UUID = d.uuid()
 	return d, nil
 }
 
@@ -148,6 +152,19 @@ func (d *Device) pciAddress() string {
 		}
 	}
 	return ""
+}
+
+// uuid returns what tells the device from all others, whatever is done to the numbers of
+// devices, or "" if the driver does not tell.
+func (d *Device) uuid() string {
+	if !d.HasExtension("cl_khr_device_uuid") {
+		return ""
+	}
+	u, code := queryValue[[16]byte](getDeviceInfo, []uintptr{d.id}, deviceUUID)
+	if code != 0 || u == [16]byte{} {
+		return ""
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
 // String returns the device's name and platform.
