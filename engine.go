@@ -44,6 +44,12 @@ type Config struct {
 	// in the others. Then the engine is joined by those processes, at Listen or any other port
 	// of its process. Without a key or certificates they use a key that they share for this one
 	// run. It can be used once.
+	//
+	// Then Devices are those of this process alone: of the OpenCL devices that it names, those
+	// that the process was given, or its part of what those on this machine have together,
+	// and none that another launched process of this user has. Where none of them is left "auto" is the
+	// CPU, and others are an error that matches ErrDevice. "none" has rank 0 leave the
+	// computing to the others: with that alone they have "auto".
 	Launch *Launch
 
 	// KeyFile is the file of the key that the hosts have too: see "gpurun
@@ -200,6 +206,7 @@ func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 		}
 		defer func() {
 			if err != nil {
+				config.Launch.release()
 				config.Launch.fail()
 			}
 		}()
@@ -210,7 +217,8 @@ func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	devices, err := device.Open(config.Devices, config.Memory)
+	log := quiet(config.Log)
+	devices, err := openDevices(config, log)
 	if err != nil {
 		return nil, fmt.Errorf("gpurun: open devices: %w", err)
 	}
@@ -224,7 +232,7 @@ func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 		spare:   spare,
 		job:     make(chan struct{}, 1),
 		closed:  make(chan struct{}),
-		log:     quiet(config.Log),
+		log:     log,
 	}
 	e.metrics = metrics.NewCoordinator(e.liveHosts, e.liveDone)
 	e.config.Devices = slices.Clone(config.Devices)
@@ -293,6 +301,7 @@ func (e *Engine) Close() error {
 		e.cluster.close()
 	}
 	e.server.Close()
+	defer e.config.Launch.release()
 	return closeAll(append(e.devices, e.spare))
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/shirou/gopsutil/v4/cpu"
 
 	"github.com/gpurun/gpurun/dist"
@@ -39,6 +40,7 @@ type Launch struct {
 	used    atomic.Bool
 	stop    context.CancelFunc // makes waiting end
 	waiting chan struct{}      // closed when rank 0 has met the others; nil before it waits
+	locks   []*flock.Flock     // of the devices that this process has
 }
 
 // Launched returns the place of this process, or nil if it is by itself: no launcher that

@@ -92,7 +92,7 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 			return nil, err
 		}
 	}
-	devices, err := device.Open(config.Devices, config.Memory)
+	devices, err := openDevices(config, w.log)
 	if err != nil {
 		if w.listener != nil {
 			w.listener.Close()
@@ -204,6 +204,7 @@ func forGood(err error) bool {
 // closed closes the devices and returns err, or else the error of that.
 func (w *Worker) closed(err error) error {
 	w.server.Close()
+	defer w.launch.release()
 	if closing := closeAll(w.devices); err == nil {
 		err = closing
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,9 +30,6 @@ func launched(cmd *cobra.Command, config *gpurun.Config) (served bool, err error
 	config.Launch, config.Wait = l, cmp.Or(config.Wait, launchWait)
 	if l.Rank == 0 {
 		return false, nil
-	}
-	if slices.Equal(config.Devices, []string{"none"}) { // which leaves the work to these
-		config.Devices = nil
 	}
 	log := config.Log
 	if log == nil {

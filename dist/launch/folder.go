@@ -177,7 +177,7 @@ func readOwn(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !info.Mode().IsRegular() || !owned(info) {
+	if !info.Mode().IsRegular() || !Owned(info) {
 		return "", fmt.Errorf("the file %s is not this user's alone", name)
 	}
 	text := make([]byte, maxPosting)

@@ -1,6 +1,7 @@
 // Package launch finds out whether this process is one of several that a launcher, such
 // as mpiexec or srun, has started for one command, and brings them together: the process
-// of rank 0 tells the others where it listens, and by what key it is known.
+// of rank 0 tells the others where it listens, and by what key it is known. It also tells
+// which of a machine's GPUs each of its processes is to use.
 //
 // It speaks the launcher's own protocol, or, where that has none, leaves a file for the
 // others, or has them look for rank 0 on the hosts that the launcher names. It links no MPI.
