@@ -32,6 +32,7 @@ type cluster struct {
 
 	mu    sync.Mutex
 	hosts []*dist.RemoteHost // that are there: those dialled in the order of addrs, then the others
+	names *hostNames         // of the others
 	errs  map[string]error   // why those dialled are not, by address
 	join  chan dist.Device   // of the job that runs; nil without
 }
@@ -50,7 +51,7 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 		return nil, err
 	}
 	addrs := slices.Clone(config.Hosts)
-	c := &cluster{addrs: addrs, name: machineName(), trust: trust, log: log, errs: map[string]error{}}
+	c := &cluster{addrs: addrs, name: machineName(), trust: trust, log: log, names: newHostNames(addrs), errs: map[string]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	addr := config.Listen
 	if c.launch = config.Launch; c.launch != nil {
@@ -149,8 +150,14 @@ func (c *cluster) accept() {
 			h, err := dist.Accept(c.ctx, conn, c.name, c.trust)
 			switch {
 			case err == nil:
+				c.mu.Lock()
+				h.Call(c.names.take(h.Name(), h.Addr()))
+				c.mu.Unlock()
 				c.add(h)
 				c.hold(h)
+				c.mu.Lock()
+				c.names.drop(h.Called())
+				c.mu.Unlock()
 			case c.ctx.Err() == nil:
 				c.log.Warn("host turned away", "addr", conn.RemoteAddr().String(), "err", err)
 			}
@@ -166,12 +173,20 @@ func (c *cluster) hold(h *dist.RemoteHost) error {
 	}
 	h.Close()
 	if c.ctx.Err() == nil {
-		c.log.Warn("host gone", "host", h.Name(), "addr", h.Addr(), "err", h.Err())
+		c.log.Warn("host gone", "host", logName(h), "addr", h.Addr(), "err", h.Err())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = slices.DeleteFunc(c.hosts, func(other *dist.RemoteHost) bool { return other == h })
 	return h.Err()
+}
+
+// logName returns how h is called in the log, where its address comes behind that.
+func logName(h *dist.RemoteHost) string {
+	if h.Called() == h.Addr() {
+		return h.Name()
+	}
+	return h.Called()
 }
 
 // note keeps why the host at addr is not there, or nil if it is. It reports whether
@@ -186,7 +201,7 @@ func (c *cluster) note(addr string, err error) (news bool) {
 
 // add takes h in, also into the job that runs.
 func (c *cluster) add(h *dist.RemoteHost) {
-	c.log.Info("host connected", "host", h.Name(), "addr", h.Addr(), "devices", len(h.Devices()))
+	c.log.Info("host connected", "host", logName(h), "addr", h.Addr(), "devices", len(h.Devices()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = append(c.hosts, h)

@@ -165,10 +165,11 @@ func (j *job) finish(t *testing.T) *gpurun.Report {
 	return r
 }
 
-// tiles returns how many tiles came from h.
+// tiles returns how many tiles came from h: one that was dialled, or that joined when another
+// machine of that name had.
 func tiles(r *gpurun.Report, h *lab.Host) (n int) {
 	for _, d := range r.Devices {
-		if strings.HasPrefix(d.Host, h.IP+":") {
+		if strings.HasPrefix(d.Host, h.IP+":") || strings.HasSuffix(d.Host, "@"+h.IP) {
 			n += d.Tiles
 		}
 	}

@@ -38,7 +38,8 @@ func newHydra(t *testing.T, hosts ...*lab.Host) *hydra {
 	script.WriteString("#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nhost=$1; shift\ncase $host in\n")
 	var names []string
 	for _, h := range hosts {
-		fmt.Fprintf(&script, "%s) exec nsenter --net=%s sh -c \"$*\" ;;\n", h.IP, h.Namespace())
+		// Its machine is called like the address.
+		fmt.Fprintf(&script, "%s) exec nsenter --net=%s unshare --uts sh -c 'echo %s >/proc/sys/kernel/hostname; exec sh -c \"$1\"' sh \"$*\" ;;\n", h.IP, h.Namespace(), h.IP)
 		names = append(names, h.IP)
 	}
 	script.WriteString("esac\necho no host $host >&2; exit 1\n")
@@ -84,7 +85,8 @@ func (p *program) right(t *testing.T, out string) {
 	}
 }
 
-// hostsOf returns how many devices of other processes have done tiles, by their address.
+// hostsOf returns how many devices of other processes have done tiles, by what their
+// machines are called.
 func hostsOf(t *testing.T, c *lab.Process) map[string]int {
 	t.Helper()
 	var report struct {
@@ -99,8 +101,8 @@ func hostsOf(t *testing.T, c *lab.Process) map[string]int {
 	}
 	hosts := map[string]int{}
 	for _, d := range report.Devices {
-		if addr, _, ok := strings.Cut(d.Host, ":"); ok && d.Tiles > 0 {
-			hosts[addr]++
+		if machine, _, _ := strings.Cut(d.Host, "#"); machine != "" && d.Tiles > 0 {
+			hosts[machine]++
 		}
 	}
 	return hosts

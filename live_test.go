@@ -83,6 +83,7 @@ func TestMetrics(t *testing.T) {
 			want["gpurun_tiles_total"+labels] += float64(d.Tiles)
 			want["gpurun_busy_seconds_total"+labels] += d.BusySeconds
 			want["gpurun_failures_total"+labels] += float64(d.Failures)
+			want["gpurun_late_total"+labels] += float64(d.Late)
 			want[fmt.Sprintf("gpurun_bytes_total{device=%q,direction=\"out\",host=%q}", d.ID, d.Host)] += float64(d.BytesOut)
 		}
 		want["gpurun_lost_total"] += float64(r.Lost)

@@ -54,6 +54,7 @@ type Report struct {
 	Retries    int `json:"retries"`    // tiles computed again after a failure
 	Duplicates int `json:"duplicates"` // leases given out twice near the end
 	Lost       int `json:"lost"`       // leases that went back to the queue unanswered
+	Late       int `json:"late"`       // results that came, or began to, for leases that had been lost: they are refused
 
 	spans     []dist.Span
 	asides    []aside
@@ -91,6 +92,10 @@ type DeviceReport struct {
 	Failures         int     `json:"failures"`
 	LastError        string  `json:"last_error,omitempty"`
 	LastErrorSeconds float64 `json:"last_error_seconds,omitempty"`
+
+	// Late counts the results that came from the device, or began to, when their tiles had
+	// been lost. They were refused.
+	Late int `json:"late"`
 }
 
 // newReport makes the report of a job that ran on devices, of this machine, and
@@ -104,6 +109,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 		Retries:    r.Retries,
 		Duplicates: r.Duplicates,
 		Lost:       r.Lost,
+		Late:       r.Late,
 		Resumed:    r.Before / max(r.Done, r.Before, math.SmallestNonzeroFloat64),
 		spans:      r.Spans,
 		asides:     asidesOf(r.Devices),
@@ -126,7 +132,7 @@ func newReport(job kernels.Job, r *dist.Report, devices []device.Device, infos [
 			ID: id, Host: host, Kind: string(info.Kind), Name: info.Name,
 			Tiles: d.Tiles, BusySeconds: d.Busy.Seconds(), Share: d.Share,
 			BytesIn: d.BytesIn, BytesOut: d.BytesOut,
-			State: string(d.State), InFlight: d.InFlight, Failures: d.Failures,
+			State: string(d.State), InFlight: d.InFlight, Failures: d.Failures, Late: d.Late,
 		}
 		if d.LastError != nil {
 			dr.LastError, dr.LastErrorSeconds = d.LastError.Error(), d.LastErrorAt.Seconds()
@@ -167,6 +173,7 @@ func merged(devices []dist.DeviceReport) []dist.DeviceReport {
 		m.SetAside, m.State = d.SetAside, d.State
 		m.InFlight += d.InFlight
 		m.Failures += d.Failures
+		m.Late += d.Late
 		if d.LastError != nil {
 			m.LastError, m.LastErrorAt = d.LastError, d.LastErrorAt
 		}

@@ -37,6 +37,7 @@ func (s *reportSum) add(r *Report, began time.Duration, y, pixels int, iteration
 	sum.Retries += r.Retries
 	sum.Duplicates += r.Duplicates
 	sum.Lost += r.Lost
+	sum.Late += r.Late
 	if r.PeakBytes >= sum.PeakBytes {
 		sum.PeakBytes, sum.BudgetBytes = r.PeakBytes, r.BudgetBytes
 	}
@@ -80,6 +81,9 @@ func shifted(span dist.Span, later time.Duration, lower int) dist.Span {
 	for _, t := range []*time.Duration{&span.Granted, &span.Start, &span.End, &span.Ended} {
 		*t += later
 	}
+	if span.Late > 0 {
+		span.Late += later
+	}
 	span.Tile.Y += lower
 	return span
 }
@@ -107,6 +111,7 @@ func (s *reportSum) addDevice(d DeviceReport, weight float64) {
 		sum.BytesOut += d.BytesOut
 		sum.State, sum.InFlight = d.State, d.InFlight
 		sum.Failures += d.Failures
+		sum.Late += d.Late
 		if d.LastError != "" {
 			sum.LastError, sum.LastErrorSeconds = d.LastError, d.LastErrorSeconds
 		}

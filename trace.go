@@ -44,12 +44,12 @@ type traceEvent struct {
 	Args     map[string]any `json:"args,omitempty"`
 }
 
-// The phases of events, the scope of one instant, and the names of colours, of that
+// The phases of events, the scopes of instants, and the names of colours, of that
 // format.
 const (
 	phaseComplete, phaseInstant, phaseMetadata = "X", "i", "M"
 
-	scopeProcess = "p"
+	scopeProcess, scopeThread = "p", "t"
 
 	// Green, grey, orange and red. What was computed is of a stronger green than its lease.
 	colorGood, colorGoodLease        = "good", "thread_state_running"
@@ -71,8 +71,8 @@ var traceColors = map[dist.Outcome]string{
 // stored. One that ended otherwise is called by its outcome, such as "lost", instead.
 // Within it a slice "tile" is the computing. The colour says the outcome too. Times of
 // other hosts are on this machine's time line; how far they may be off is among the
-// arguments of the slice. An instant event says when and why a device was set aside, or
-// its host had gone.
+// arguments of the slice. Instant events say when and why a device was set aside, or
+// its host had gone, and when a result came late, for a tile that had been lost.
 func (r *Report) WriteTrace(w io.Writer) error {
 	t := newTracer(w)
 	for _, here := range []bool{true, false} {
@@ -173,6 +173,12 @@ func (t *tracer) addSpan(s dist.Span) {
 		name, color = string(s.Outcome), traceColors[s.Outcome]
 	}
 	slice(name, "lease", color, s.Granted, s.Ended, args)
+	if s.Late > 0 {
+		t.add(traceEvent{
+			Name: "late " + s.Tile.String(), Category: "late", Phase: phaseInstant, Time: microseconds(s.Late),
+			PID: at.process, TID: at.thread, Scope: scopeThread, Color: colorLost,
+		})
+	}
 	if s.End == s.Start {
 		return
 	}

@@ -111,7 +111,7 @@ func TestTrace(t *testing.T) {
 		Devices: []dist.DeviceReport{{ID: "cpu", Tiles: 1}, {ID: "host:1/cpu", State: dist.StateGone, SetAside: why, SetAsideAt: 7 * ms}, {ID: "host:1/cpu", Tiles: 1}},
 		Spans: []dist.Span{
 			{Device: "cpu", Slot: 0, Tile: tile(0), Outcome: dist.OutcomeDone, Start: 1, End: 5*ms + 333, Ended: 6 * ms},
-			{Device: "host:1/cpu", Slot: 2, Tile: tile(1), Outcome: dist.OutcomeLost, Granted: 1 * ms, Start: 1 * ms, End: 1 * ms, Ended: 8 * ms},
+			{Device: "host:1/cpu", Slot: 2, Tile: tile(1), Outcome: dist.OutcomeLost, Granted: 1 * ms, Start: 1 * ms, End: 1 * ms, Ended: 8 * ms, Late: 11 * ms},
 			{Device: "host:1/cpu", Slot: 2, Tile: tile(2), Outcome: dist.OutcomeDone, Granted: 7 * ms, Start: 8 * ms, End: 9 * ms, Ended: 10 * ms, Waited: 500 * time.Microsecond, Within: 20 * time.Microsecond},
 			{Device: "cpu", Slot: 0, Tile: tile(3), Outcome: dist.OutcomeWrong, Granted: 7 * ms, Start: 7 * ms, End: 9 * ms, Ended: 9 * ms},
 			{Device: "cpu", Slot: 0, Tile: tile(4), Outcome: dist.OutcomeFailed, Granted: 10 * ms, Start: 10 * ms, End: 10 * ms, Ended: 11 * ms},
@@ -140,6 +140,10 @@ func TestTrace(t *testing.T) {
 		if computing != want.computing {
 			t.Errorf("the computing of %v is %q, want %q", tile(y), computing, want.computing)
 		}
+	}
+	late, lost := find(t, events, "late 10×1+0+1"), find(t, events, "lost 10×1+0+1")
+	if late.Ph != "i" || late.S != "t" || late.from() != int64(11*ms) || late.Pid != lost.Pid || late.Tid != lost.Tid {
+		t.Errorf("what was late is %+v, of %+v", late, lost)
 	}
 	first := find(t, events, "tile 10×1+0+0")
 	if first.from() != 1 || first.to() != int64(5*ms+333) || first.Pid != 1 || first.Tid != 1 || first.Args["clock_error_ms"] != nil || first.Args["waited_ms"] != nil {

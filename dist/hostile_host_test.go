@@ -24,6 +24,12 @@ type scriptedHost struct {
 func startScriptedHost(t *testing.T, job *knownJob, react func(h *scriptedHost, f frame)) *RemoteHost {
 	t.Helper()
 	here, there := net.Pipe()
+	return startScriptedHostOn(t, here, there, job, react)
+}
+
+// startScriptedHostOn does so on the two ends of a connection.
+func startScriptedHostOn(t *testing.T, here, there net.Conn, job *knownJob, react func(h *scriptedHost, f frame)) *RemoteHost {
+	t.Helper()
 	h := &scriptedHost{job: job}
 	began := make(chan error, 1)
 	go func() {

@@ -61,6 +61,8 @@ type lease struct {
 	keeps          bool      // its progress matters to a lease that is not rated
 	due            time.Time // see dueAt
 	span           int       // its place in the spans of its device, if they are kept
+	outcome        Outcome   // how it ended; empty while it is live
+	late           time.Time // when a result came that nobody waited for; zero if none did
 }
 
 // grant leases x to p. q.mu is held.
@@ -207,6 +209,9 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, c computed) {
 	}
 	if q.spans {
 		q.addSpan(l, outcome, now, c)
+	}
+	if l.outcome = outcome; outcome == OutcomeLost && !l.late.IsZero() {
+		q.countLate(l)
 	}
 }
 
@@ -402,12 +407,15 @@ func (l *lease) failed(err error) error {
 }
 
 // wrong answers l with r, which took busy to compute and was found to be wrong, as err
-// says.
+// says. That convicts the device also where the answer is refused.
 func (l *lease) wrong(r *kernels.Result, busy time.Duration, err error) error {
 	q, d := l.puller.q, l.puller.device
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l.answer() {
+	var refused error
+	if !l.answer() {
+		refused = errRefused
+	} else {
 		now := time.Now()
 		q.close(l, OutcomeWrong, now, l.computed(r, busy, now))
 		l.cancel()
@@ -416,7 +424,7 @@ func (l *lease) wrong(r *kernels.Result, busy time.Duration, err error) error {
 	}
 	q.takeBack(q.convict(d, computing(d.id, l.tile, err)))
 	q.dispatch()
-	return nil
+	return refused
 }
 
 // stop ends the job with err, which is not about the device.

@@ -1,7 +1,9 @@
 package dist
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -61,8 +63,9 @@ func (q *queue) note(l *lease, outcome Outcome, err error) {
 	q.say("tile "+string(outcome), "device", d.id, "tile", l.tile.String(), "err", err)
 }
 
-// message is a warning to be logged.
+// message is what is to be logged.
 type message struct {
+	level      slog.Level
 	text       string
 	attributes []any
 }
@@ -70,13 +73,16 @@ type message struct {
 // mostMessages is how many wait to be logged; of more, it is only said how many they were.
 const mostMessages = 256
 
-// say has a warning logged, not at once, as q.mu is held. Once the job is over nothing is.
-func (q *queue) say(text string, attributes ...any) {
+// say has a warning logged, as tell does.
+func (q *queue) say(text string, attributes ...any) { q.tell(slog.LevelWarn, text, attributes...) }
+
+// tell has a message logged, not at once, as q.mu is held. Once the job is over nothing is.
+func (q *queue) tell(level slog.Level, text string, attributes ...any) {
 	if q.log == nil || q.over {
 		return
 	}
 	select {
-	case q.messages <- message{text, attributes}:
+	case q.messages <- message{level, text, attributes}:
 	default:
 		q.unsaid++
 	}
@@ -92,7 +98,7 @@ func (q *queue) logMessages() (end func()) {
 	go func() {
 		defer close(logged)
 		for m := range q.messages {
-			q.log.Warn(m.text, m.attributes...)
+			q.log.Log(context.Background(), m.level, m.text, m.attributes...)
 		}
 		if q.unsaid > 0 {
 			q.log.Warn("messages left out", "number", q.unsaid)

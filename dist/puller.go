@@ -38,15 +38,15 @@ func (c *crew) work(p *puller) {
 		start := time.Now()
 		used := &own
 		if lends {
-			used, err = lender.lend(l.ctx, l.tile, l.progress())
+			used, err = lender.lend(l.ctx, l.tile, l.progress(), l.cameLate)
 		} else {
 			r := own.result(c.q.job, l.tile)
 			r.Progress = l.progress()
 			err = c.runner.Run(l.ctx, l.tile, r)
 		}
-		busy := time.Since(start)
+		busy, computed := time.Since(start), err == nil
 		var unverified error
-		held := err == nil && c.q.verify != nil && c.q.hold()
+		held := computed && c.q.verify != nil && c.q.hold()
 		if held {
 			unverified = c.q.verify(l.ctx, l.tile, &used.view)
 		}
@@ -64,7 +64,9 @@ func (c *crew) work(p *puller) {
 		default:
 			err = l.failed(err)
 		}
-		_ = err // A refusal asks for nothing but the next pull.
+		if computed && errors.Is(err, errRefused) {
+			l.cameLate()
+		}
 		if held {
 			c.q.putting.Done()
 		}
@@ -89,8 +91,10 @@ func (q *queue) hold() bool {
 // to be copied, and a Run can end at once when a result is still coming in.
 type lender interface {
 	// lend does as Run does. Its result is the buffer's view, and valid until
-	// takeBack. progress is as in kernels.Result.
-	lend(ctx context.Context, t kernels.Tile, progress func()) (*buffer, error)
+	// takeBack. progress is as in kernels.Result. late, if it is not nil, is called when
+	// a result comes, or begins to, after lend has returned with an error, until the
+	// job has ended.
+	lend(ctx context.Context, t kernels.Tile, progress, late func()) (*buffer, error)
 	takeBack(b *buffer)
 }
 

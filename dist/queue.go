@@ -89,6 +89,7 @@ type deviceUse struct {
 	work    work
 	out     int // leases, those revoked not among them
 	faults  faults
+	late    int          // results, for leases that were lost
 	lines   operandLines // if it has a grid
 
 	// If results are verified: what it has answered, and whether one was wrong.

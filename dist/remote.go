@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
@@ -21,10 +20,10 @@ import (
 type RemoteHost struct {
 	*session
 	addr    string
-	dialled bool // from here, at addr
+	called  string // in the ids of its devices, and in errors
+	dialled bool   // from here, at addr
 	devices []Device
 
-	lastID   atomic.Uint64 // of jobs and leases
 	mu       sync.Mutex
 	draining bool // the host takes no more leases
 	begins   map[uint64]chan beganMessage
@@ -40,6 +39,8 @@ type wanted struct {
 	tile     kernels.Tile
 	sent     time.Duration // when it was, on the session's clock here
 	progress func()        // or nil
+	late     func()        // see lender
+	begun    bool          // its result has begun to come
 }
 
 // reply is what a host says to a lease.
@@ -100,7 +101,7 @@ func newRemoteHost(ctx context.Context, conn net.Conn, addr, name string, trust 
 	if err != nil {
 		return nil, err
 	}
-	r := &RemoteHost{session: s, addr: addr, dialled: dialled != "", begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}, fetches: newFetches()}
+	r := &RemoteHost{session: s, addr: addr, called: addr, dialled: dialled != "", begins: map[uint64]chan beganMessage{}, leases: map[uint64]wanted{}, fetches: newFetches()}
 	for i, info := range s.peer.Devices {
 		r.devices = append(r.devices, &remoteDevice{host: r, index: i, info: info})
 	}
@@ -115,7 +116,15 @@ func (r *RemoteHost) Name() string { return r.peer.Name }
 // Addr returns the address at which the host was reached.
 func (r *RemoteHost) Addr() string { return r.addr }
 
-// Devices returns the host's devices. Their ids have the host's address before
+// Call has the host called so in the ids of its devices and in errors, in place of its
+// address: of one that has joined, the port says nothing. It is called before the devices
+// are used.
+func (r *RemoteHost) Call(name string) { r.called = name }
+
+// Called returns how the host is called: as Call says, or else Addr.
+func (r *RemoteHost) Called() string { return r.called }
+
+// Devices returns the host's devices. Their ids have how the host is called before
 // them: "gpu1:9473/ocl:0.0".
 func (r *RemoteHost) Devices() []Device { return r.devices }
 
@@ -220,10 +229,14 @@ func (r *RemoteHost) receive(m resultMessage, size int64, bulk io.Reader) error 
 	received := r.now()
 	r.mu.Lock()
 	w, ok := r.leases[m.Lease]
+	if w.begun = true; ok {
+		r.leases[m.Lease] = w
+	}
 	r.mu.Unlock()
 	if !ok {
 		// Nobody waits for it, a lease least of all that goes out under its number
 		// while it is read.
+		r.refuse(m.Lease, true)
 		_, err := io.CopyN(io.Discard, bulk, size)
 		return err
 	}
@@ -260,12 +273,16 @@ func readPlanes(r io.Reader, encoding encodingType, size int64, planes [][]byte)
 // answer hands a to whoever waits for it; nobody does after a cancellation.
 func (r *RemoteHost) answer(lease uint64, a reply) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w, ok := r.leases[lease]; ok {
+	w, out := r.leases[lease]
+	if out {
 		delete(r.leases, lease)
 		w.answered <- a
 	}
 	r.leaveIfDrained()
+	r.mu.Unlock()
+	if !out {
+		r.refuse(lease, a.err == nil)
+	}
 }
 
 // leaveIfDrained ends the session with a host that wants to leave and has
@@ -286,7 +303,7 @@ type remoteDevice struct {
 	info  DeviceInfo
 }
 
-func (d *remoteDevice) ID() string { return d.host.addr + "/" + d.info.ID }
+func (d *remoteDevice) ID() string { return d.host.called + "/" + d.info.ID }
 
 // prefetched is how many tiles a device of a host gets beyond its slots: the
 // next, which is there when one is done, and one while the result of that is on
@@ -312,18 +329,19 @@ func (d *remoteDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runn
 	}
 	h := d.host
 	served := h.serve(job)
-	r, err := d.begin(ctx, &remoteRunner{host: h, job: job, served: served}, spec)
+	r, err := d.begin(ctx, &remoteRunner{host: h, key: d.key(), job: job, running: ctx, served: served}, spec)
 	if err != nil {
 		h.letGo(served)
 		return nil, err
 	}
+	context.AfterFunc(ctx, unanswered.forgetEnded)
 	return r, nil
 }
 
 // begin has the host begin r's job.
 func (d *remoteDevice) begin(ctx context.Context, r *remoteRunner, spec []byte) (kernels.Runner, error) {
 	h := d.host
-	id := h.lastID.Add(1)
+	id := numbers.Add(1)
 	r.id = id
 	r.buffers.New = func() any { return new(buffer) }
 	message := beginMessage{Job: id, Device: d.index, Kernel: r.job.Kernel(), Spec: spec}
@@ -366,21 +384,24 @@ func (r *RemoteHost) gone() error {
 	if cause == nil {
 		cause = errDrained
 	}
-	return fmt.Errorf("%w: %w: %s: %w", ErrLost, errHostGone, r.addr, cause)
+	return fmt.Errorf("%w: %w: %s: %w", ErrLost, errHostGone, r.called, cause)
 }
 
 // remoteRunner runs one job on a device of a host.
 type remoteRunner struct {
 	host *RemoteHost
+	key  string // of the device
 	id   uint64
 	job  kernels.Job
+
+	running context.Context // done when the job has ended
 
 	served  *servedOperands // nil if the job has no operands
 	buffers sync.Pool       // of *buffer
 }
 
 func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
-	b, err := r.lend(ctx, t, out.Progress)
+	b, err := r.lend(ctx, t, out.Progress, nil)
 	if err != nil {
 		return err
 	}
@@ -396,22 +417,22 @@ func (r *remoteRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Res
 
 func (r *remoteRunner) takeBack(b *buffer) { r.buffers.Put(b) }
 
-func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()) (*buffer, error) {
+func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress, late func()) (*buffer, error) {
 	h := r.host
 	if bytes := kernels.ResultBytes(r.job, t); bytes > maxBulk {
 		return nil, fmt.Errorf("a tile of %d bytes, where hosts compute at most %d: cut the job into more tiles", bytes, maxBulk)
 	}
-	id := h.lastID.Add(1)
+	id := numbers.Add(1)
 	answered := make(chan reply, 1)
 	h.mu.Lock()
 	if h.draining {
 		h.mu.Unlock()
 		return nil, h.gone()
 	}
-	h.leases[id] = wanted{answered, r, t, h.now(), progress}
+	h.leases[id] = wanted{answered: answered, runner: r, tile: t, sent: h.now(), progress: progress, late: late}
 	h.mu.Unlock()
 	if !h.send(outgoing{typ: typeLease, message: leaseMessage{Lease: id, Job: r.id, X: t.X, Y: t.Y, W: t.W, H: t.H}}) {
-		return nil, h.gone()
+		return r.giveUp(id, answered, h.gone())
 	}
 	var unreadable <-chan struct{}
 	if r.served != nil {
@@ -421,28 +442,12 @@ func (r *remoteRunner) lend(ctx context.Context, t kernels.Tile, progress func()
 	case a := <-answered:
 		return a.result, r.blame(a.err)
 	case <-ctx.Done():
-		h.forget(id)
-		return nil, ctx.Err()
+		return r.giveUp(id, answered, ctx.Err())
 	case <-unreadable:
-		h.forget(id)
-		return nil, context.Cause(r.served.failed)
+		return r.giveUp(id, answered, context.Cause(r.served.failed))
 	case <-h.ctx.Done():
-		select {
-		case a := <-answered: // it came just before the end
-			return a.result, a.err
-		default:
-			return nil, h.gone()
-		}
+		return r.giveUp(id, answered, h.gone())
 	}
-}
-
-// forget cancels a lease, for the answer to which nobody waits any more.
-func (r *RemoteHost) forget(lease uint64) {
-	r.mu.Lock()
-	delete(r.leases, lease)
-	r.leaveIfDrained()
-	r.mu.Unlock()
-	r.send(outgoing{typ: typeCancel, message: cancelMessage{Lease: lease}})
 }
 
 // blame returns the error of a tile, which is not the host's where an operand could

@@ -27,6 +27,10 @@ type Report struct {
 	// leases that ended in no answer.
 	Retries, Duplicates, Lost int
 
+	// Late counts the results that came, or began to, for leases that had been lost, and
+	// were refused; those that come when the job has ended are not counted.
+	Late int
+
 	// Before is the part of the job's cost that was done in runs before, from 0 to 1:
 	// what is not in Options.Todo.
 	Before float64
@@ -79,6 +83,8 @@ type DeviceReport struct {
 	Failures    int
 	LastError   error
 	LastErrorAt time.Duration
+
+	Late int // as in Report, the results of this device
 }
 
 // Span is one lease. Its times count from the first pull, on the clock of this
@@ -98,6 +104,9 @@ type Span struct {
 	// for which Start and End may be off by Within.
 	Start, End     time.Duration
 	Waited, Within time.Duration
+
+	// Late is when a result came, or began to, though the lease had been lost; 0 if none did.
+	Late time.Duration
 }
 
 // Outcome is how a lease ended.
@@ -117,6 +126,7 @@ const (
 type counts struct {
 	began, last               time.Time // the first grant, the last result stored
 	retries, duplicates, lost int
+	late                      int
 }
 
 // at returns how long after the first grant t is; 0 before that.
@@ -193,7 +203,7 @@ func (q *queue) allSpans() []Span {
 func (q *queue) report() *Report {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost, Convicted: maps.Clone(q.convicted)}
+	r := &Report{Retries: q.counts.retries, Duplicates: q.counts.duplicates, Lost: q.counts.lost, Late: q.counts.late, Convicted: maps.Clone(q.convicted)}
 	if q.total > 0 {
 		r.Before = q.before / q.total
 	}
@@ -204,7 +214,7 @@ func (q *queue) report() *Report {
 	began := 0
 	for _, d := range q.devices {
 		e := DeviceReport{
-			ID: d.id, Key: d.key, State: d.state(), Slots: d.slots, Tiles: d.work.tiles, InFlight: d.out, Failures: d.faults.count, Busy: d.work.busy.total(),
+			ID: d.id, Key: d.key, State: d.state(), Slots: d.slots, Tiles: d.work.tiles, InFlight: d.out, Failures: d.faults.count, Late: d.late, Busy: d.work.busy.total(),
 			Cost: d.work.cost, BytesIn: d.work.bytesIn, BytesOut: d.work.bytesOut,
 		}
 		if todo := q.total - q.before; todo > 0 {

@@ -75,7 +75,7 @@ func (r *RemoteHost) serve(job kernels.Job) *servedOperands {
 			return s
 		}
 	}
-	s := &servedOperands{number: r.lastID.Add(1), job: job, spec: spec, users: 1}
+	s := &servedOperands{number: numbers.Add(1), job: job, spec: spec, users: 1}
 	s.failed, s.fail = context.WithCancelCause(context.Background())
 	r.fetches.served[s.number] = s
 	return s
@@ -109,7 +109,7 @@ func (r *RemoteHost) fetch(m fetchMessage) error {
 	switch {
 	case r.fetches.out >= maxFetches:
 		return protocolError("fetch %d, beside %d", m.Fetch, r.fetches.out)
-	case m.Operands == 0 || m.Operands > r.lastID.Load():
+	case m.Operands == 0 || m.Operands > numbers.Load():
 		return protocolError("fetch of the operands %d, which nobody has", m.Operands)
 	case m.Operand < 0 || m.Operand >= operandCount:
 		return protocolError("fetch of operand %d", m.Operand)

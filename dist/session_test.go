@@ -133,7 +133,7 @@ func TestResultAheadOfItsLease(t *testing.T) {
 	defer cancel()
 	waiting.Go(func() { _ = runner.Run(ctx, job.Bounds(), kernels.NewResult(job, job.Bounds())) })
 	<-begun
-	b, err := runner.(lender).lend(t.Context(), job.Bounds(), nil)
+	b, err := runner.(lender).lend(t.Context(), job.Bounds(), nil, nil)
 	if b == nil || err != nil {
 		t.Fatalf("the lease was answered with %v, %v", b, err)
 	}

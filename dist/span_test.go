@@ -177,7 +177,7 @@ func checkClock(t *testing.T, show func(time.Time) int64, honest bool) {
 	}
 	for range 5 {
 		asked := time.Now()
-		b, err := runner.(lender).lend(t.Context(), job.Bounds(), nil)
+		b, err := runner.(lender).lend(t.Context(), job.Bounds(), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

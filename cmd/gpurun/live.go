@@ -40,6 +40,7 @@ const (
 	columnState
 	columnTiles
 	columnLeases
+	columnLate
 	columnRate
 	columnShare
 	columnIn
@@ -48,7 +49,7 @@ const (
 )
 
 // leastColumns are those that are left out, in this order, where errors lack room.
-var leastColumns = []int{columnOut, columnIn, columnLeases, columnTiles}
+var leastColumns = []int{columnOut, columnIn, columnLate, columnLeases, columnTiles}
 
 // lines returns the lines to show: none where there is one device, or no room.
 func (t liveTable) lines() []string {
@@ -56,7 +57,7 @@ func (t liveTable) lines() []string {
 	if t.report == nil || len(t.report.Devices) < 2 || room < 2 {
 		return nil
 	}
-	rows := [][]string{{"device", "state", "tiles", "leases", "rate", "share", "in", "out", "last error"}}
+	rows := [][]string{{"device", "state", "tiles", "leases", "late", "rate", "share", "in", "out", "last error"}}
 	devices := t.report.Devices
 	more := 0
 	if 1+len(devices) > room {
@@ -79,8 +80,8 @@ func (t liveTable) lines() []string {
 // columns returns how many there are: a line that fills the last one may be wrapped.
 func (t liveTable) columns() int { return max(t.width-1, 1) }
 
-// hidden returns the columns that are left out: bytes that nobody moved, as on CPUs, and
-// others for as long as the errors lack room.
+// hidden returns the columns that are left out: bytes that nobody moved, as on CPUs, late
+// results where there are none, and others for as long as the errors lack room.
 func (t liveTable) hidden(rows [][]string) map[int]bool {
 	widths := widthsOf(rows)
 	free := t.columns() - len(columnGap)*(len(widths)-1)
@@ -97,6 +98,9 @@ func (t liveTable) hidden(rows [][]string) map[int]bool {
 	moved := int64(0)
 	for _, d := range t.report.Devices {
 		moved += d.BytesIn + d.BytesOut
+	}
+	if t.report.Late == 0 {
+		hide(columnLate)
 	}
 	if moved == 0 {
 		hide(columnIn)
@@ -117,7 +121,7 @@ func (t liveTable) row(d gpurun.DeviceReport) []string {
 	}
 	name := deviceName(d)
 	return []string{
-		shortened(plain(name), max(leastName, t.width/3)), d.State, strconv.Itoa(d.Tiles), strconv.Itoa(d.InFlight), si(t.rates[name], unit),
+		shortened(plain(name), max(leastName, t.width/3)), d.State, strconv.Itoa(d.Tiles), strconv.Itoa(d.InFlight), strconv.Itoa(d.Late), si(t.rates[name], unit),
 		fmt.Sprintf("%.0f %%", 100*d.Share), humanize.IBytes(uint64(max(0, d.BytesIn))), humanize.IBytes(uint64(max(0, d.BytesOut))),
 		plain(t.lastError(d)),
 	}

@@ -75,6 +75,11 @@ cpu     working    120       2  1.23 Giter/s   50 %  0 B  0 B
 			t.Errorf("%s: %d lines", name, len(lines))
 		}
 	}
+	late := liveReport()
+	late.Late, late.Devices[2].Late = 3, 3
+	if lines := (liveTable{late, liveRates, nil, 200, 24}).lines(); !strings.Contains(lines[0], "  leases  late  ") || !strings.Contains(lines[3], "       0     3  ") {
+		t.Errorf("with results that were late: %q", lines)
+	}
 	one := liveReport()
 	one.Devices = one.Devices[:1]
 	if lines := (liveTable{one, liveRates, nil, 80, 24}).lines(); lines != nil {

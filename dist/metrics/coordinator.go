@@ -19,6 +19,7 @@ var (
 	tiles      = desc("gpurun_tiles_total", "Tiles whose results were used.", "host", "device")
 	busy       = desc("gpurun_busy_seconds_total", "Time in which the device computed tiles whose results were used.", "host", "device")
 	failures   = desc("gpurun_failures_total", "Leases that failed, were lost, or had a wrong result.", "host", "device")
+	late       = desc("gpurun_late_total", "Results that came, or began to, for leases that had been lost, and were refused.", "host", "device")
 	bytesMoved = desc("gpurun_bytes_total", "Bytes to (in) and from (out) the memory of the device.", "host", "device", "direction")
 	lost       = desc("gpurun_lost_total", "Leases that ended in no answer.")
 	retries    = desc("gpurun_retries_total", "Tiles that went back to the queue, failed or lost.")
@@ -49,8 +50,8 @@ type series struct{ host, device string }
 
 // counted are numbers that only grow.
 type counted struct {
-	tiles, busy, failures, in, out float64
-	lost, retries, duplicates      float64
+	tiles, busy, failures, late, in, out float64
+	lost, retries, duplicates            float64
 }
 
 // seen is what has been counted of a run.
@@ -103,11 +104,12 @@ func (c *Coordinator) count(r *dist.Report, s *seen) {
 	c.totals.grow(&s.totals, counted{lost: float64(r.Lost), retries: float64(r.Retries), duplicates: float64(r.Duplicates)})
 	now := map[series]counted{}
 	for _, d := range r.Devices {
-		key := seriesOf(d.Key)
+		key := seriesOf(d.ID)
 		sum := now[key] // of earlier sessions with its host
 		sum.tiles += float64(d.Tiles)
 		sum.busy += d.Busy.Seconds()
 		sum.failures += float64(d.Failures)
+		sum.late += float64(d.Late)
 		sum.in += float64(d.BytesIn)
 		sum.out += float64(d.BytesOut)
 		now[key] = sum
@@ -133,14 +135,14 @@ func (c *Coordinator) at(key series) *counted {
 	return c.series[key]
 }
 
-// seriesOf returns whose key, a dist.DeviceReport's, is.
-func seriesOf(key string) series {
-	key = strings.ToValidUTF8(key, "?")
-	i := strings.LastIndex(key, "/")
+// seriesOf returns whose id, a dist.DeviceReport's, is.
+func seriesOf(id string) series {
+	id = strings.ToValidUTF8(id, "?")
+	i := strings.LastIndex(id, "/")
 	if i < 0 {
-		return series{"", key} // of this machine
+		return series{"", id} // of this machine
 	}
-	return series{key[:i], key[i+1:]}
+	return series{id[:i], id[i+1:]}
 }
 
 // grow adds to n what now has beyond before, which then has it too.
@@ -152,6 +154,7 @@ func (n *counted) grow(before *counted, now counted) {
 		{&n.tiles, &before.tiles, now.tiles},
 		{&n.busy, &before.busy, now.busy},
 		{&n.failures, &before.failures, now.failures},
+		{&n.late, &before.late, now.late},
 		{&n.in, &before.in, now.in},
 		{&n.out, &before.out, now.out},
 		{&n.lost, &before.lost, now.lost},
@@ -168,7 +171,7 @@ func (n *counted) grow(before *counted, now counted) {
 // Describe sends the metrics.
 func (c *Coordinator) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		jobs, jobDone, hosts, leases, devices, tiles, busy, failures, bytesMoved, lost, retries, duplicates,
+		jobs, jobDone, hosts, leases, devices, tiles, busy, failures, late, bytesMoved, lost, retries, duplicates,
 	} {
 		to <- d
 	}
@@ -189,7 +192,7 @@ func (c *Coordinator) Collect(to chan<- prometheus.Metric) {
 			now := map[string]dist.State{} // of a device, the last session
 			for _, d := range r.Devices {
 				inFlight += d.InFlight
-				now[d.Key] = d.State
+				now[d.ID] = d.State
 			}
 			for _, state := range now {
 				states[state]++
@@ -213,6 +216,7 @@ func (c *Coordinator) Collect(to chan<- prometheus.Metric) {
 		count(tiles, n.tiles, key.host, key.device)
 		count(busy, n.busy, key.host, key.device)
 		count(failures, n.failures, key.host, key.device)
+		count(late, n.late, key.host, key.device)
 		count(bytesMoved, n.in, key.host, key.device, "in")
 		count(bytesMoved, n.out, key.host, key.device, "out")
 	}

@@ -36,7 +36,7 @@ func stats() dist.HostStats {
 // TestLint has the names and the help checked by Prometheus's own rules.
 func TestLint(t *testing.T) {
 	c := NewCoordinator(func() int { return 1 }, func() float64 { return 0.5 })
-	c.Add(&dist.Report{Lost: 1, Devices: []dist.DeviceReport{{Key: "a:1/cpu", Tiles: 1}}})
+	c.Add(&dist.Report{Lost: 1, Devices: []dist.DeviceReport{{ID: "a:1/cpu", Tiles: 1}}})
 	c.Job("matmul", true)
 	problems, err := testutil.GatherAndLint(newRegistry(Worker(stats), c))
 	if err != nil {
@@ -117,7 +117,7 @@ func tilesOf(t *testing.T, c prometheus.Collector) map[string]float64 {
 // and a host come back within one.
 func TestCountersOnlyGrow(t *testing.T) {
 	c := NewCoordinator(func() int { return 0 }, func() float64 { return 0 })
-	tiles := func(key string, n int) dist.DeviceReport { return dist.DeviceReport{Key: key, Tiles: n} }
+	tiles := func(id string, n int) dist.DeviceReport { return dist.DeviceReport{ID: id, Tiles: n} }
 	run := seen{}
 	for i, step := range []struct {
 		devices []dist.DeviceReport
@@ -141,13 +141,33 @@ func TestCountersOnlyGrow(t *testing.T) {
 	}
 }
 
+// TestLate has results come late in two runs, of which one is looked at twice.
+func TestLate(t *testing.T) {
+	c := NewCoordinator(func() int { return 0 }, func() float64 { return 0 })
+	report := func(n int) *dist.Report {
+		return &dist.Report{Late: n, Devices: []dist.DeviceReport{{ID: "node1#2/cpu", Late: n}}}
+	}
+	run := seen{}
+	c.count(report(1), &run)
+	c.count(report(3), &run)
+	c.Add(report(4))
+	const want = `
+# HELP gpurun_late_total Results that came, or began to, for leases that had been lost, and were refused.
+# TYPE gpurun_late_total counter
+gpurun_late_total{device="cpu",host="node1#2"} 7
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "gpurun_late_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCardinality has more hosts come than are told apart. What they did is counted all
 // the same.
 func TestCardinality(t *testing.T) {
 	c := NewCoordinator(func() int { return 0 }, func() float64 { return 0 })
 	const n = maxSeries + 500
 	for i := range n {
-		c.Add(&dist.Report{Devices: []dist.DeviceReport{{Key: fmt.Sprintf("10.0.0.1 host%d\xff/cpu", i), Tiles: 1}}})
+		c.Add(&dist.Report{Devices: []dist.DeviceReport{{ID: fmt.Sprintf("host%d\xff/cpu", i), Tiles: 1}}})
 	}
 	got := tilesOf(t, c)
 	sum := 0.0
