@@ -28,8 +28,8 @@ type muxConn struct {
 	next []byte // what has come of the header of the next frame
 	body uint32 // bytes that are still to come of a frame
 
-	// fault is the error of reading that says what was wrong with what came. A stream
-	// of yamux says only that it has ended.
+	// fault is the error of reading that says what was wrong with what came, or that the
+	// peer leaves. A stream of yamux says only that it has ended.
 	fault atomic.Pointer[error]
 }
 
@@ -51,6 +51,9 @@ const (
 
 	// The types of yamux's frames.
 	muxTypeData, muxTypeWindow, muxTypeGoAway = 0, 1, 3
+
+	// muxGoodbye is the code of a frame of the last type by which a peer leaves in peace.
+	muxGoodbye = 0
 
 	// The streams of a session, as the dialler numbers them.
 	muxControl, muxBulk = 1, 3
@@ -107,10 +110,10 @@ func gathers(conn net.Conn) bool {
 	return false
 }
 
-// Read notes what was wrong with what came, for the session.
+// Read notes what was wrong with what came, or that the peer leaves, for the session.
 func (c *muxConn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrProtocol) {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrProtocol) || errors.Is(err, errGoodbye) {
 		fault := err
 		c.fault.CompareAndSwap(nil, &fault)
 	}
@@ -142,7 +145,7 @@ func (c *muxConn) read(p []byte) (int, error) {
 }
 
 // inspect returns an error if p, which has come next, has a frame that no
-// session has.
+// session has, or one after which nothing matters.
 func (c *muxConn) inspect(p []byte) error {
 	for len(p) > 0 {
 		if skip := min(uint32(len(p)), c.body); skip > 0 {
@@ -161,6 +164,8 @@ func (c *muxConn) inspect(p []byte) error {
 		case typ == muxTypeData && ours && length <= longestFrame:
 			c.body = length
 		case typ == muxTypeWindow && ours && length <= mostWindow:
+		case typ == muxTypeGoAway && stream == 0 && length == muxGoodbye:
+			return errGoodbye
 		case typ == muxTypeGoAway && stream == 0:
 		default:
 			return protocolError("a frame of type %d for stream %d, of %d", typ, stream, length)

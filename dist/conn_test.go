@@ -114,18 +114,19 @@ func TestMuxConnRefuses(t *testing.T) {
 		return binary.BigEndian.AppendUint32(b, length)
 	}
 	fine := slices.Concat(frame(muxTypeData, muxControl, 5), []byte("hello"), frame(muxTypeWindow, muxBulk, mostWindow),
-		frame(muxTypeData, muxBulk, 0), frame(muxTypeGoAway, 0, 0))
+		frame(muxTypeData, muxBulk, 0), frame(muxTypeGoAway, 0, 1))
 	for name, test := range map[string]struct {
 		then []byte
-		ends bool
+		want error // io.EOF: the peer's end
 	}{
-		"nothing":               {nil, false},
-		"a ping":                {frame(2, 0, 1), true},
-		"another stream":        {frame(muxTypeWindow, 5, 0), true},
-		"too long a frame":      {frame(muxTypeData, muxBulk, longestFrame+1), true},
-		"the longest frame":     {frame(muxTypeData, muxBulk, longestFrame), false},
-		"a window beyond all":   {frame(muxTypeWindow, muxBulk, 1<<31), true},
-		"a type that is no one": {frame(4, 0, 0), true},
+		"nothing":               {nil, io.EOF},
+		"a ping":                {frame(2, 0, 1), ErrProtocol},
+		"another stream":        {frame(muxTypeWindow, 5, 0), ErrProtocol},
+		"too long a frame":      {frame(muxTypeData, muxBulk, longestFrame+1), ErrProtocol},
+		"the longest frame":     {frame(muxTypeData, muxBulk, longestFrame), io.EOF},
+		"a window beyond all":   {frame(muxTypeWindow, muxBulk, 1<<31), ErrProtocol},
+		"a type that is no one": {frame(4, 0, 0), ErrProtocol},
+		"a goodbye":             {frame(muxTypeGoAway, 0, muxGoodbye), errGoodbye},
 	} {
 		for _, size := range []int{1, 7, 4096, readAhead + 1} {
 			near, far := tcpPair(t)
@@ -138,7 +139,7 @@ func TestMuxConnRefuses(t *testing.T) {
 			for p := make([]byte, size); err == nil; {
 				_, err = c.Read(p)
 			}
-			if errors.Is(err, ErrProtocol) != test.ends || !test.ends && err != io.EOF {
+			if !errors.Is(err, test.want) {
 				t.Errorf("%s, read %d at a time: %v", name, size, err)
 			}
 		}

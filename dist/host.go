@@ -151,7 +151,7 @@ func AcceptEach(ctx context.Context, l net.Listener, serve func(net.Conn)) error
 // ServeConn serves the coordinator at the other end of conn until either side
 // ends the session. dialled is the name of the coordinator's machine if conn was
 // dialled from here, and else empty. It returns nil where the coordinator has
-// left in peace, or was still a stranger when the host began to drain. The log is told
+// said that it leaves, or was still a stranger when the host began to drain. The log is told
 // how a session ended, and of a coordinator that was turned away unless it was dialled.
 func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, dialled string) error {
 	hello := helloMessage{Name: h.name}
@@ -162,7 +162,7 @@ func (h *Host) ServeConn(ctx context.Context, conn net.Conn, trust *Trust, diall
 	s, err := begin(shaking, conn, trust, dialled, hello)
 	stop()
 	switch {
-	case errors.Is(err, errPeerLeft), err != nil && ctx.Err() == nil && h.Draining():
+	case errors.Is(err, errGoodbye), dialled == "" && errors.Is(err, errPeerLeft), err != nil && ctx.Err() == nil && h.Draining():
 		return nil
 	case err != nil && dialled == "" && ctx.Err() == nil:
 		h.counts.refuse(err)

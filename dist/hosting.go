@@ -3,6 +3,7 @@ package dist
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -115,8 +116,11 @@ func (c *hosting) run(ctx context.Context) error {
 	c.close(cause)
 	c.work.Wait()
 	c.host.counts.leases.Add(-int64(len(c.leases))) // those whose answers have not been written
-	if errors.Is(cause, errPeerLeft) || errors.Is(cause, io.EOF) {
+	switch {
+	case errors.Is(cause, errGoodbye):
 		return nil
+	case errors.Is(cause, errPeerLeft):
+		return fmt.Errorf("%w without a word: it was killed, or the line is cut", cause)
 	}
 	return cause
 }

@@ -137,9 +137,10 @@ func (r *RemoteHost) Done() <-chan struct{} { return r.ctx.Done() }
 // Err returns why the session has ended, or nil.
 func (r *RemoteHost) Err() error { return context.Cause(r.ctx) }
 
-// Close ends the session.
+// Close ends the session, and lets the host know that this is in peace: it waits for it to
+// hang up, for up to 2 s.
 func (r *RemoteHost) Close() error {
-	r.close(errors.New("closed"))
+	r.leave(errors.New("closed"))
 	return nil
 }
 
@@ -289,7 +290,7 @@ func (r *RemoteHost) answer(lease uint64, a reply) {
 // answered everything. r.mu is held.
 func (r *RemoteHost) leaveIfDrained() {
 	if r.draining && len(r.leases) == 0 {
-		go r.end(errDrained)
+		go r.leave(errDrained)
 	}
 }
 

@@ -45,6 +45,8 @@ type session struct {
 	ctx    context.Context // done when the session has ended; its cause says why
 	cancel context.CancelCauseFunc
 	loops  sync.WaitGroup
+
+	leaving sync.Once
 }
 
 const (
@@ -55,6 +57,9 @@ const (
 
 	// followed is the shortest round trip for which speak is worth its packets.
 	followed = time.Millisecond
+
+	// goodbyeLimit is how long a peer may take to hang up when this side leaves.
+	goodbyeLimit = heartbeat
 
 	// leastWindow and mostWindow bound how much a peer may send on a stream
 	// before it is read, and windowRate × the round trip is what it is in
@@ -76,8 +81,12 @@ const (
 	smallMessage = 256
 )
 
-// errPeerLeft is the cause of a session that the peer closed.
-var errPeerLeft = errors.New("the peer has left")
+// errPeerLeft is the cause of a session that the peer closed, or that the system did for
+// it when it was killed; errGoodbye matches it, and the peer has said that it leaves.
+var (
+	errPeerLeft = errors.New("the peer has left")
+	errGoodbye  = fmt.Errorf("%w in peace", errPeerLeft)
+)
 
 // windowFor returns the window of streams over which an answer takes roundTrip.
 func windowFor(roundTrip time.Duration) uint32 {
@@ -222,11 +231,30 @@ func (s *session) end(cause error) {
 	}
 	if s.conn != nil {
 		if fault := s.conn.fault.Load(); fault != nil {
-			cause = fmt.Errorf("read from %s: %w", s.peer.Name, *fault)
+			if cause = *fault; !errors.Is(cause, errGoodbye) {
+				cause = fmt.Errorf("read from %s: %w", s.peer.Name, cause)
+			}
 		}
 	}
 	s.cancel(cause)
 	s.mux.Close()
+}
+
+// leave ends the session for cause in peace. It says so to the peer, and waits for it to
+// hang up: if this side did that while a message of either is on its way, the peer might
+// see a connection that breaks, and not what was said before.
+func (s *session) leave(cause error) {
+	s.leaving.Do(func() {
+		if s.ctx.Err() == nil {
+			s.cancel(cause)
+			s.loops.Go(func() { _ = s.mux.GoAway() }) // returns when the session is closed
+			select {
+			case <-s.mux.CloseChan():
+			case <-time.After(goodbyeLimit):
+			}
+		}
+		s.close(cause)
+	})
 }
 
 // close ends the session for cause and waits for its goroutines.

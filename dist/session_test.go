@@ -3,7 +3,6 @@ package dist
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -57,8 +56,8 @@ func hostOn(t *testing.T, s *session, d Device) {
 	served := make(chan error, 1)
 	go func() { served <- c.run(context.Background()) }()
 	t.Cleanup(func() {
-		s.end(io.EOF)
-		if err := <-served; err != nil {
+		s.end(errGoodbye)
+		if err := <-served; err != nil && !errors.Is(err, errPeerLeft) {
 			t.Errorf("the host: %v", err)
 		}
 	})
