@@ -66,6 +66,7 @@ func TestMpiexec(t *testing.T) {
 	t.Run("product", func(t *testing.T) { testLaunchedProduct(t, p, y, l) })
 	t.Run("killed", func(t *testing.T) { testLaunchedKilled(t, p, y, l) })
 	t.Run("short", func(t *testing.T) { testLaunchedShort(t, p, y, l) })
+	t.Run("warns", func(t *testing.T) { testLaunchedWarns(t, p, y, l) })
 	t.Run("apart", func(t *testing.T) { testLaunchedApart(t, p, y, l) })
 	t.Run("different", func(t *testing.T) { testLaunchedDifferent(t, p, y, l) })
 	t.Run("usage", func(t *testing.T) { testLaunchedUsage(t, p, y, l) })
@@ -172,6 +173,20 @@ func testLaunchedShort(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 	}
 	if _, err := os.Stat(out); err != nil {
 		t.Error(err)
+	}
+}
+
+// testLaunchedWarns has a process come so late that rank 0 warns of it, which has no word
+// about a log on its command line.
+func testLaunchedWarns(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	out := filepath.Join(t.TempDir(), "small.npy")
+	const late = `[ "$PMI_RANK" = 1 ] && sleep 11; exec "$@"`
+	c := y.start(t, l.Host(0), 2, "sh", "-c", late, "sh", p.path, "mandel", "--size", "4x3", "-o", out)
+	if code := c.Wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, c.Said())
+	}
+	if !strings.Contains(c.Said(), `level=WARN msg="not all processes have come`) || !strings.Contains(c.Said(), "rank=0") {
+		t.Errorf("it said %s", c.Said())
 	}
 }
 

@@ -217,7 +217,7 @@ func multiply[T float32 | float64](ctx context.Context, e *Engine, compute compu
 	}
 	e.keep(report, err)
 	if e.server != nil {
-		e.metrics.Add(&dist.Report{Devices: []dist.DeviceReport{{Key: e.spare.ID(), Tiles: report.Devices[0].Tiles, Busy: time.Since(start)}}})
+		e.metrics.Add(&dist.Report{Devices: []dist.DeviceReport{{ID: e.spare.ID(), Tiles: report.Devices[0].Tiles, Busy: time.Since(start)}}})
 	}
 	return err
 }

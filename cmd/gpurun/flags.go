@@ -63,17 +63,22 @@ const metricsUsage = "serve metrics for Prometheus at this address, host:port or
 // config returns what the flags say. The log goes to bar, if it is not nil, or else to
 // stderr.
 func (f *jobFlags) config(stderr io.Writer, bar *progress) *gpurun.Config {
-	if bar != nil {
-		stderr = bar
-	}
 	config := &gpurun.Config{
 		Devices: f.device, Memory: int64(f.memory), Tiles: int(f.tiles), Verify: float64(f.verify), State: f.state,
-		Log: f.log.open(stderr, f.quiet), Metrics: f.metrics, Trace: f.trace != "",
+		Log: f.log.open(logWriter(stderr, bar), f.quiet), Metrics: f.metrics, Trace: f.trace != "",
 	}
 	if bar != nil {
 		config.Progress = bar.set
 	}
 	return config
+}
+
+// logWriter returns where a log goes: to bar, which writes it above itself, if it is not nil.
+func logWriter(stderr io.Writer, bar *progress) io.Writer {
+	if bar != nil {
+		return bar
+	}
+	return stderr
 }
 
 // bar returns what shows the progress on stderr, or nil where none is to be shown.

@@ -72,3 +72,18 @@ func TestWorkerIsWatched(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// TestWarnings logs as the processes of a launcher do by default.
+func TestWarnings(t *testing.T) {
+	var out strings.Builder
+	log := warnings(logWriter(&out, nil), 3)
+	log.Info("unsaid")
+	log.Warn("said")
+	if s := out.String(); !strings.Contains(s, "level=WARN msg=said rank=3\n") || strings.Contains(s, "unsaid") {
+		t.Errorf("the log is\n%s", s)
+	}
+	bar := &progress{}
+	if w := logWriter(&out, bar); w != bar {
+		t.Errorf("with a bar it goes to %v", w)
+	}
+}

@@ -119,7 +119,7 @@ func (f *mandelFlags) run(cmd *cobra.Command) error {
 	bar := f.bar(stderr)
 	config := f.config(stderr, bar)
 	f.hostFlags.set(config)
-	if served, err := launched(cmd, config); served || err != nil {
+	if served, err := f.launched(cmd, config, bar); served || err != nil {
 		return err
 	}
 	eng, err := gpurun.Open(ctx, config)

@@ -88,7 +88,7 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 	config := f.config(cmd.ErrOrStderr(), bar)
 	f.hostFlags.set(config)
 	config.SharedFiles = f.shared
-	if served, err := launched(cmd, config); served || err != nil {
+	if served, err := f.launched(cmd, config, bar); served || err != nil {
 		return err
 	}
 	if config.Launch == nil {
