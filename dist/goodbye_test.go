@@ -48,14 +48,14 @@ func serveOne(t *testing.T, trust *Trust, there net.Conn) *served {
 }
 
 // ended returns how the session of s has ended, and what the log says of it.
-func (s *served) ended(t *testing.T) (error, string) {
+func (s *served) ended(t *testing.T) (log string, err error) {
 	t.Helper()
 	select {
-	case err := <-s.err:
-		return err, s.log.String()
+	case err = <-s.err:
+		return s.log.String(), err
 	case <-time.After(time.Minute):
 		t.Fatal("the host serves for ever")
-		return nil, ""
+		return "", nil
 	}
 }
 
@@ -83,7 +83,7 @@ func TestGoodbye(t *testing.T) {
 			<-r.Done() // it has begun to
 			time.Sleep(10 * time.Millisecond)
 			close(conn.goOn)
-			if err, log := s.ended(t); err != nil || !strings.Contains(log, "coordinator left") {
+			if log, err := s.ended(t); err != nil || !strings.Contains(log, "coordinator left") {
 				t.Errorf("it ended with %v: %s", err, log)
 			}
 			<-closed
@@ -104,7 +104,7 @@ func TestGoodbye(t *testing.T) {
 				<-ctx.Done()
 				r.Close()
 				running.Wait()
-				if err, log := s.ended(t); err != nil {
+				if log, err := s.ended(t); err != nil {
 					t.Fatalf("it ended with %v: %s", err, log)
 				}
 			}
@@ -130,7 +130,7 @@ func TestNoGoodbye(t *testing.T) {
 				t.Fatal(err)
 			}
 			here.Close()
-			err, log := s.ended(t)
+			log, err := s.ended(t)
 			if begun := strings.Contains(log, "coordinator connected"); err == nil || strings.Contains(log, "coordinator lost") != begun {
 				t.Errorf("%s, linger %d: it ended with %v: %s", name, linger, err, log)
 			}
