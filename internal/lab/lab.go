@@ -189,7 +189,7 @@ func newNamespace() (*os.File, error) {
 // within calls f in a namespace.
 func within(namespace *os.File, f func() error) error {
 	return away(func() error {
-		if err := setNamespace(namespace); err != nil {
+		if err := setNamespace(namespace, syscall.CLONE_NEWNET); err != nil {
 			return err
 		}
 		return f()
@@ -209,7 +209,7 @@ func away(f func() error) error {
 	defer home.Close()
 	// Deferred, so that a panic of f leaves no thread astray.
 	defer func() {
-		if err := setNamespace(home); err != nil {
+		if err := setNamespace(home, syscall.CLONE_NEWNET); err != nil {
 			panic(err) // whatever this thread did next would be in the wrong place
 		}
 		runtime.UnlockOSThread()
@@ -217,14 +217,15 @@ func away(f func() error) error {
 	return f()
 }
 
-// setNamespace puts the calling thread into a network namespace.
-func setNamespace(namespace *os.File) error {
+// setNamespace puts the calling thread, or with CLONE_NEWPID what it starts, into a
+// namespace of this kind.
+func setNamespace(namespace *os.File, kind uintptr) error {
 	number, ok := map[string]uintptr{"amd64": 308, "arm64": 268}[runtime.GOARCH]
 	if !ok {
-		return fmt.Errorf("enter a network namespace on %s: %w", runtime.GOARCH, errors.ErrUnsupported)
+		return fmt.Errorf("enter a namespace on %s: %w", runtime.GOARCH, errors.ErrUnsupported)
 	}
-	if _, _, errno := syscall.RawSyscall(number, namespace.Fd(), syscall.CLONE_NEWNET, 0); errno != 0 {
-		return os.NewSyscallError("enter a network namespace", errno)
+	if _, _, errno := syscall.RawSyscall(number, namespace.Fd(), kind, 0); errno != 0 {
+		return os.NewSyscallError("enter a namespace", errno)
 	}
 	return nil
 }

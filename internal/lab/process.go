@@ -47,6 +47,17 @@ func (h *Host) Start(t testing.TB, env []string, command string, args ...string)
 // start starts cmd, which tests know as name, in its folder, if it has one.
 func (h *Host) start(t testing.TB, name string, env []string, cmd *exec.Cmd) *Process {
 	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	return h.begin(t, name, env, cmd, h.Do)
+}
+
+// begin is start with what calls cmd.Start where that is to be, and without a signal when
+// this process ends.
+func (h *Host) begin(t testing.TB, name string, env []string, cmd *exec.Cmd, do func(func() error) error) *Process {
+	t.Helper()
 	if cmd.Dir == "" {
 		cmd.Dir = t.TempDir()
 	}
@@ -54,13 +65,12 @@ func (h *Host) start(t testing.TB, name string, env []string, cmd *exec.Cmd) *Pr
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	// In the group of this process they would get SIGHUP when its shell ends while one
 	// of them is stopped.
 	cmd.SysProcAttr.Setpgid = true
 	p := &Process{t: t, name: name + " on " + h.IP, cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.said, &p.said
-	if err := h.Do(cmd.Start); err != nil {
+	if err := do(cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
