@@ -87,8 +87,8 @@ func (p *program) right(t *testing.T, out string) {
 }
 
 // hostsOf returns how many devices of other processes have done tiles, by what their
-// machines are called.
-func hostsOf(t *testing.T, c *lab.Process) map[string]int {
+// machines are called. What was said has the report at its end.
+func hostsOf(t *testing.T, said string) map[string]int {
 	t.Helper()
 	var report struct {
 		Devices []struct {
@@ -96,9 +96,8 @@ func hostsOf(t *testing.T, c *lab.Process) map[string]int {
 			Tiles int
 		}
 	}
-	text := c.Said()
-	if err := json.NewDecoder(strings.NewReader(text[max(0, strings.Index(text, "{")):])).Decode(&report); err != nil {
-		t.Fatalf("%v in %s", err, text)
+	if err := json.NewDecoder(strings.NewReader(said[max(0, strings.Index(said, "{")):])).Decode(&report); err != nil {
+		t.Fatalf("%v in %s", err, said)
 	}
 	hosts := map[string]int{}
 	for _, d := range report.Devices {
@@ -118,7 +117,7 @@ func testLaunchedImage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 		t.Fatalf("exit code %d: %s", code, c.Said())
 	}
 	p.right(t, out)
-	hosts := hostsOf(t, c)
+	hosts := hostsOf(t, c.Said())
 	if hosts[l.Host(1).IP] == 0 || hosts[l.Host(2).IP] == 0 {
 		t.Errorf("tiles were done by %v", hosts)
 	}
@@ -156,7 +155,7 @@ func testLaunchedKilled(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 	script := fmt.Sprintf(`[ "$PMI_RANK" = 1 ] && echo $$ >%s; exec "$@"`, marker)
 	c := y.start(t, l.Host(0), 3, append([]string{"sh", "-c", script, "sh"}, command...)...)
 	c.WaitFor("addr=" + l.Host(1).IP + ":") // rank 1 has come, and the launcher was let go
-	id := waitBusy(t, marker)
+	id := waitBusy(t, "/proc", marker)
 	if err := syscall.Kill(id, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -219,12 +218,21 @@ func testLaunchedUsage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 	}
 }
 
-// waitBusy waits until the process whose id is in a file computes, and returns the id.
-func waitBusy(t *testing.T, file string) int {
+// waitBusy waits until the process whose id is in a file has used midway more of the
+// processors' time, and returns the id. Proc is the /proc in which it is.
+func waitBusy(t *testing.T, proc, file string) int {
 	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := cpuTime(proc, id)
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		text, _ := os.ReadFile(file)
-		if id, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && cpuTime(id) >= midway {
+		if cpuTime(proc, id) >= before+midway {
 			return id
 		}
 	}
@@ -233,8 +241,8 @@ func waitBusy(t *testing.T, file string) int {
 }
 
 // cpuTime returns the processors' time that a process has used, or 0 if it has ended.
-func cpuTime(id int) time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+func cpuTime(proc string, id int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("%s/%d/stat", proc, id))
 	if err != nil {
 		return 0
 	}

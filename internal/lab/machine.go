@@ -65,12 +65,17 @@ func (l *Lab) Machines(t testing.TB, names ...string) []*Machine {
 // Start is Host.Start for a process of m.
 func (m *Machine) Start(t testing.TB, env []string, command string, args ...string) *Process {
 	t.Helper()
-	dir := t.TempDir()
+	cmd := m.command(t.TempDir(), command, args...)
+	cmd.WaitDelay = 20 * poll // what it has started may have its outputs too
+	return m.begin(t, filepath.Base(command), env, cmd, m.fork)
+}
+
+// command returns a command for m, which fork has to start.
+func (m *Machine) command(dir, command string, args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", slices.Concat([]string{"--mount=" + m.first.proc("ns/mnt"), "--uts=" + m.first.proc("ns/uts"),
 		"sh", "-c", inFolder, dir, command}, args)...)
 	cmd.Dir = dir
-	cmd.WaitDelay = 20 * poll // what it has started may have its outputs too
-	return m.begin(t, filepath.Base(command), env, cmd, m.fork)
+	return cmd
 }
 
 // fork calls f, which starts processes on m, as Host.Do does.

@@ -3,11 +3,13 @@
 package lab
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,10 +50,7 @@ func (l *Lab) Slurm(t testing.TB) *Slurm {
 		"--pid-file="+s.file("munge.pid"), "--seed-file="+s.file("munge.seed"), "--log-file="+s.file("munge.log"))
 	s.until("munged listens", func() bool { _, err := os.Stat(s.file("munge.socket")); return err == nil })
 	s.Start(t, s.Head, nil, "slurmctld", "-D")
-	s.until("slurmctld answers", func() bool {
-		p := s.Start(t, s.Head, nil, "scontrol", "ping")
-		return p.Wait() == 0
-	})
+	s.until("slurmctld answers", func() bool { _, err := s.run("scontrol", "ping"); return err == nil })
 	s.daemons = make([]*Process, len(s.Nodes))
 	for i := range s.Nodes {
 		s.StartDaemon(i)
@@ -126,18 +125,33 @@ func (s *Slurm) configure() {
 // Start starts a command of Slurm, or one that uses some, on m.
 func (s *Slurm) Start(t testing.TB, m *Machine, env []string, command string, args ...string) *Process {
 	t.Helper()
-	return m.Start(t, append([]string{"SLURM_CONF=" + s.file("slurm.conf")}, env...), command, args...)
+	return m.Start(t, append([]string{s.env()}, env...), command, args...)
 }
 
 // Run runs a command on the head, which has to succeed, and returns what it says.
 func (s *Slurm) Run(t testing.TB, command string, args ...string) string {
 	t.Helper()
-	p := s.Start(t, s.Head, nil, command, args...)
-	if code := p.Wait(); code != 0 {
-		t.Fatalf("%s %s: exit code %d: %s", command, strings.Join(args, " "), code, p.Said())
+	said, err := s.run(command, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", command, strings.Join(args, " "), err, said)
 	}
-	return p.Said()
+	return said
 }
+
+func (s *Slurm) run(command string, args ...string) (said string, err error) {
+	cmd := s.Head.command(s.dir, command, args...)
+	cmd.Env = append(os.Environ(), s.env())
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := s.Head.fork(cmd.Start); err != nil {
+		return "", err
+	}
+	err = cmd.Wait()
+	return out.String(), err
+}
+
+// env is what the environment of Slurm's commands has to have.
+func (s *Slurm) env() string { return "SLURM_CONF=" + s.file("slurm.conf") }
 
 // StartDaemon starts the slurmd of node i, counted from 0, which does not run.
 func (s *Slurm) StartDaemon(i int) {
@@ -172,10 +186,14 @@ func (s *Slurm) JobState(id string) string {
 	return field(s.Run(s.t, "scontrol", "show", "job", "--oneliner", id), "JobState")
 }
 
-// WaitJob waits until a job is in a state.
-func (s *Slurm) WaitJob(id, state string) {
+// WaitJob waits until a job is in one of these states, and returns in which.
+func (s *Slurm) WaitJob(id string, states ...string) (state string) {
 	s.t.Helper()
-	s.until("job "+id+" is "+state, func() bool { return s.JobState(id) == state })
+	s.until(fmt.Sprintf("job %s is %v", id, states), func() bool {
+		state = s.JobState(id)
+		return slices.Contains(states, state)
+	})
+	return state
 }
 
 // field returns what a line of key=value pairs has for key.
