@@ -123,27 +123,46 @@ func testLaunchedImage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 	}
 }
 
-func testLaunchedProduct(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+// fileProduct is a product of two matrices, of files.
+type fileProduct struct {
+	files     []string // of the operands
+	want, out string   // the files of the right product, and of another
+}
+
+// product returns an m×n product over k steps, computed on one machine.
+func (p *program) product(t *testing.T, m, n, k int) *fileProduct {
+	t.Helper()
 	dir := t.TempDir()
 	rng := randomSource(t)
-	a, b := filepath.Join(dir, "a.npy"), filepath.Join(dir, "b.npy")
-	saveMatrix(t, a, newDense(600, 700, 0, rng.Float64), false)
-	saveMatrix(t, b, newDense(700, 500, 0, rng.Float64), false)
-	want, got := filepath.Join(dir, "want.npy"), filepath.Join(dir, "got.npy")
-	if out, err := exec.Command(p.path, "matmul", a, b, "--device", "cpu", "--quiet", "-o", want).CombinedOutput(); err != nil {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	saveMatrix(t, in("a.npy"), newDense(m, k, 0, rng.Float64), false)
+	saveMatrix(t, in("b.npy"), newDense(k, n, 0, rng.Float64), false)
+	j := &fileProduct{[]string{in("a.npy"), in("b.npy")}, in("want.npy"), in("got.npy")}
+	if out, err := exec.Command(p.path, "matmul", j.files[0], j.files[1], "--device", "cpu", "--quiet", "-o", j.want).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	c := y.start(t, l.Host(0), 3, p.path, "matmul", a, b, "--device", "none", "--shared-fs", "-o", got)
-	if code := c.Wait(); code != 0 {
-		t.Fatalf("exit code %d: %s", code, c.Said())
-	}
-	x, err := os.ReadFile(want)
+	return j
+}
+
+// right fails t unless the product is the right one.
+func (j *fileProduct) right(t *testing.T) {
+	t.Helper()
+	want, err := os.ReadFile(j.want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if y, err := os.ReadFile(got); err != nil || !bytes.Equal(x, y) {
+	if got, err := os.ReadFile(j.out); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the product differs (%v)", err)
 	}
+}
+
+func testLaunchedProduct(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+	j := p.product(t, 600, 500, 700)
+	c := y.start(t, l.Host(0), 3, slices.Concat([]string{p.path, "matmul"}, j.files, []string{"--device", "none", "--shared-fs", "-o", j.out})...)
+	if code := c.Wait(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, c.Said())
+	}
+	j.right(t)
 }
 
 // testLaunchedKilled kills a process in the middle. Hydra has to be told to let the others

@@ -25,6 +25,9 @@ var slurmLosses = []struct {
 	{"slurmd killed", testSlurmDaemonKilled},
 	{"rank killed", testSlurmRankKilled},
 	{"left behind", testSlurmLeftBehind},
+	{"requeued", testSlurmRequeued},
+	{"time up", testSlurmTimeUp},
+	{"first node down", testSlurmFirstDown},
 }
 
 // step is labView on nodes of a cluster, one process on each. Slurm lets the others go on
