@@ -20,44 +20,80 @@ import (
 	"github.com/gpurun/gpurun/internal/testenv"
 )
 
-// hydra is MPICH's mpiexec, which starts processes on the hosts of a lab.
-type hydra struct {
+// mpi is an mpiexec or mpirun, which starts processes on the hosts of a lab.
+type mpi struct {
 	path string
 	args []string
 }
 
-// newHydra returns an mpiexec that is to run on the first of hosts, and reaches the others.
-func newHydra(t *testing.T, hosts ...*lab.Host) *hydra {
+// lookHydra returns the path of mpiexec.
+func lookHydra(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("mpiexec.hydra")
 	if err != nil {
 		testenv.Missing(t, "mpiexec", "MPICH's mpiexec.hydra is not installed")
 	}
-	// What Hydra takes for ssh has options, a host's name, and a command for its shell.
+	return path
+}
+
+// lookOpenMPI returns the path of Open MPI's mpirun, beside which there is the library of
+// PMIx by the name that Slurm knows.
+func lookOpenMPI(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("mpirun.openmpi")
+	if err != nil {
+		testenv.Missing(t, "openmpi", "Open MPI's mpirun.openmpi is not installed")
+	}
+	if found, _ := filepath.Glob("/usr/lib*/*/libpmix.so"); len(found) == 0 {
+		testenv.Missing(t, "openmpi", "there is no libpmix.so")
+	}
+	return path
+}
+
+// newHydra returns an mpiexec that is to run on the first of hosts, and reaches the others.
+func newHydra(t *testing.T, hosts ...*lab.Host) *mpi {
+	t.Helper()
+	path := lookHydra(t)
+	ssh, names := labSSH(t, hosts)
+	return &mpi{path, []string{"-launcher", "ssh", "-launcher-exec", ssh, "-localhost", hosts[0].IP, "-hosts", names}}
+}
+
+// newOpenMPI returns an mpirun that is to run on the first of hosts, and reaches the others.
+func newOpenMPI(t *testing.T, hosts ...*lab.Host) *mpi {
+	t.Helper()
+	path := lookOpenMPI(t)
+	ssh, names := labSSH(t, hosts)
+	return &mpi{path, []string{"--allow-run-as-root", "--mca", "plm_rsh_agent", ssh, "--host", names, "--oversubscribe", "--map-by", "node"}}
+}
+
+// labSSH returns what can be taken for ssh, by which hosts reach each other, and their names
+// for it. It has options, a host's name, and a command for its shell.
+func labSSH(t *testing.T, hosts []*lab.Host) (path, names string) {
+	t.Helper()
 	var script strings.Builder
 	script.WriteString("#!/bin/sh\nwhile [ \"${1#-}\" != \"$1\" ]; do shift; done\nhost=$1; shift\ncase $host in\n")
-	var names []string
+	var all []string
 	for _, h := range hosts {
 		// Its machine is called like the address.
 		fmt.Fprintf(&script, "%s) exec nsenter --net=%s unshare --uts sh -c 'echo %s >/proc/sys/kernel/hostname; exec sh -c \"$1\"' sh \"$*\" ;;\n", h.IP, h.Namespace(), h.IP)
-		names = append(names, h.IP)
+		all = append(all, h.IP)
 	}
 	script.WriteString("esac\necho no host $host >&2; exit 1\n")
-	ssh := filepath.Join(t.TempDir(), "ssh")
-	if err := os.WriteFile(ssh, []byte(script.String()), 0o755); err != nil {
+	path = filepath.Join(t.TempDir(), "ssh")
+	if err := os.WriteFile(path, []byte(script.String()), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &hydra{path, []string{"-launcher", "ssh", "-launcher-exec", ssh, "-localhost", hosts[0].IP, "-hosts", strings.Join(names, ",")}}
+	return path, strings.Join(all, ",")
 }
 
 // start starts n processes of a command, the first of them on h's first host.
-func (y *hydra) start(t *testing.T, h *lab.Host, n int, command ...string) *lab.Process {
+func (y *mpi) start(t *testing.T, h *lab.Host, n int, command ...string) *lab.Process {
 	t.Helper()
-	return h.Start(t, []string{"GPURUN_CACHE=off"}, y.path, slices.Concat(y.args, []string{"-n", strconv.Itoa(n)}, command)...)
+	return h.Start(t, []string{"GPURUN_CACHE=off", "TMPDIR=" + t.TempDir()}, y.path, slices.Concat(y.args, []string{"-n", strconv.Itoa(n)}, command)...)
 }
 
-// TestMpiexec has MPICH's mpiexec start the command on several hosts, without a word about
-// them on its command line.
+// TestMpiexec has MPICH's mpiexec, and Open MPI's mpirun, start the command on several hosts,
+// without a word about them on its command line.
 func TestMpiexec(t *testing.T) {
 	l := lab.New(t, 3)
 	y := newHydra(t, l.Host(0), l.Host(1), l.Host(2))
@@ -70,6 +106,9 @@ func TestMpiexec(t *testing.T) {
 	t.Run("apart", func(t *testing.T) { testLaunchedApart(t, p, y, l) })
 	t.Run("different", func(t *testing.T) { testLaunchedDifferent(t, p, y, l) })
 	t.Run("usage", func(t *testing.T) { testLaunchedUsage(t, p, y, l) })
+	t.Run("mpirun", func(t *testing.T) {
+		testLaunchedImage(t, p, newOpenMPI(t, l.Host(0), l.Host(1), l.Host(2)), l)
+	})
 }
 
 // image returns the command for labView, with its output in a new folder.
@@ -110,7 +149,7 @@ func hostsOf(t *testing.T, said string) map[string]int {
 
 // testLaunchedImage has two processes on each host, of which that of rank 0 leaves the
 // computing to the others.
-func testLaunchedImage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedImage(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	command, out := p.image(t, "--json", "--quiet", "--device", "none")
 	c := y.start(t, l.Host(0), 6, command...)
 	if code := c.Wait(); code != 0 {
@@ -156,7 +195,7 @@ func (j *fileProduct) right(t *testing.T) {
 	}
 }
 
-func testLaunchedProduct(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedProduct(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	j := p.product(t, 600, 500, 700)
 	c := y.start(t, l.Host(0), 3, slices.Concat([]string{p.path, "matmul"}, j.files, []string{"--device", "none", "--shared-fs", "-o", j.out})...)
 	if code := c.Wait(); code != 0 {
@@ -167,9 +206,9 @@ func testLaunchedProduct(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 
 // testLaunchedKilled kills a process in the middle. Hydra has to be told to let the others
 // go on.
-func testLaunchedKilled(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedKilled(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	command, out := p.image(t, "--log", "text")
-	y = &hydra{y.path, append(slices.Clone(y.args), "-disable-auto-cleanup")}
+	y = &mpi{y.path, append(slices.Clone(y.args), "-disable-auto-cleanup")}
 	marker := filepath.Join(t.TempDir(), "pid")
 	script := fmt.Sprintf(`[ "$PMI_RANK" = 1 ] && echo $$ >%s; exec "$@"`, marker)
 	c := y.start(t, l.Host(0), 3, append([]string{"sh", "-c", script, "sh"}, command...)...)
@@ -183,7 +222,7 @@ func testLaunchedKilled(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 }
 
 // testLaunchedShort is over before the others have come.
-func testLaunchedShort(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedShort(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	out := filepath.Join(t.TempDir(), "small.npy")
 	c := y.start(t, l.Host(0), 6, p.path, "mandel", "--size", "4x3", "-o", out)
 	if code := c.Wait(); code != 0 {
@@ -196,7 +235,7 @@ func testLaunchedShort(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 
 // testLaunchedWarns has a process come so late that rank 0 warns of it, which has no word
 // about a log on its command line.
-func testLaunchedWarns(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedWarns(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	out := filepath.Join(t.TempDir(), "small.npy")
 	const late = `[ "$PMI_RANK" = 1 ] && sleep 11; exec "$@"`
 	c := y.start(t, l.Host(0), 2, "sh", "-c", late, "sh", p.path, "mandel", "--size", "4x3", "-o", out)
@@ -209,7 +248,7 @@ func testLaunchedWarns(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 }
 
 // testLaunchedApart has each process work by itself.
-func testLaunchedApart(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedApart(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	dir := t.TempDir()
 	c := y.start(t, l.Host(0), 3, "-env", "GPURUN_LAUNCH", "off", "sh", "-c", p.path+" mandel --size 40x30 -o "+dir+"/$PMI_RANK.npy")
 	if code := c.Wait(); code != 0 {
@@ -222,7 +261,7 @@ func testLaunchedApart(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 
 // testLaunchedDifferent gives each process a command line of its own, and does not say that
 // they are to work apart.
-func testLaunchedDifferent(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedDifferent(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	dir := t.TempDir()
 	c := y.start(t, l.Host(0), 3, "sh", "-c", p.path+" mandel --size 40x30 -o "+dir+"/$PMI_RANK.npy")
 	if code := c.Wait(); code == 0 || !strings.Contains(c.Said(), "GPURUN_LAUNCH=off") {
@@ -230,7 +269,7 @@ func testLaunchedDifferent(t *testing.T, p *program, y *hydra, l *lab.Lab) {
 	}
 }
 
-func testLaunchedUsage(t *testing.T, p *program, y *hydra, l *lab.Lab) {
+func testLaunchedUsage(t *testing.T, p *program, y *mpi, l *lab.Lab) {
 	c := y.start(t, l.Host(0), 3, p.path, "mandel", "--size", "0x0")
 	if code := c.Wait(); code != 2 {
 		t.Errorf("exit code %d: %s", code, c.Said())

@@ -65,17 +65,6 @@ func (b *template) finish(t *testing.T) {
 	t.Logf("%.0f %% was kept", 100*report.Resumed)
 }
 
-// testSlurmRequeued has an administrator put a batch back into the queue.
-func testSlurmRequeued(t *testing.T, p *program) {
-	s, _ := newSlurm(t)
-	command, out := p.image(t, "--device", "none", "--json")
-	b := p.template(t, s, "mandel", nil, command[2:]...)
-	b.waitKept(t)
-	s.Run(t, "scontrol", "requeue", b.id)
-	b.finish(t)
-	p.right(t, out)
-}
-
 // testSlurmTimeUp sends a batch the signal that comes before its time is up.
 func testSlurmTimeUp(t *testing.T, p *program) {
 	s, _ := newSlurm(t)
@@ -90,7 +79,7 @@ func testSlurmTimeUp(t *testing.T, p *program) {
 // testSlurmFirstDown takes the first node of a batch, on which its script and rank 0 are.
 func testSlurmFirstDown(t *testing.T, p *program) {
 	s, _ := newSlurm(t)
-	j := p.product(t, 2400, 2400, 2400)
+	j := p.product(t, 2000, 2000, 2000)
 	b := p.template(t, s, "matmul", []string{"--nodes=2"}, slices.Concat(j.files, []string{"--device", "none", "--json", "-o", j.out})...)
 	b.waitKept(t)
 	s.SetState(0, "DOWN")

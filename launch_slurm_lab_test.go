@@ -23,13 +23,27 @@ func newSlurm(t *testing.T) (*lab.Slurm, *lab.Lab) {
 }
 
 // TestSlurm has a cluster of Slurm start the command, without a word about its nodes on the
-// command line.
+// command line, and go on when some of it is lost.
 func TestSlurm(t *testing.T) {
 	newSlurm(t) // where there can be none, nothing needs to be built
 	p := buildProgram(t)
-	t.Run("launches", func(t *testing.T) { t.Parallel(); testSlurmLaunches(t, p) })
-	for _, loss := range slurmLosses {
-		t.Run(loss.name, func(t *testing.T) { t.Parallel(); loss.run(t, p) })
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *program)
+	}{
+		{"launches", testSlurmLaunches},
+		{"isolated", testSlurmIsolated},
+		{"left behind", testSlurmLeftBehind},
+		{"node down", testSlurmNodeDown},
+		{"daemon killed", testSlurmDaemonKilled},
+		{"rank killed", testSlurmRankKilled},
+		{"time up", testSlurmTimeUp},
+		{"first node down", testSlurmFirstDown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, p)
+		})
 	}
 }
 
@@ -41,12 +55,17 @@ var slurmLaunches = []struct {
 	// devices is how many processes compute on each node. That of rank 0 does not.
 	devices [slurmNodes]int
 }{
-	{"srun", "", `srun --mpi=pmi2 -N4 -n4 "$@"`, [...]int{0, 1, 1, 1}},
-	{"srun with GPUs", "", `srun --mpi=pmi2 -N4 -n8 --gpus-per-task=1 "$@"`, [...]int{1, 2, 2, 2}},
-	{"srun in an order", "", `SLURM_HOSTFILE="$ORDER" srun --mpi=pmi2 -m arbitrary -n4 "$@"`, [...]int{1, 1, 0, 1}},
-	{"srun in a batch", "-N4 -n4", `srun --mpi=pmi2 "$@"`, [...]int{0, 1, 1, 1}},
-	{"srun on some nodes of a batch", "-N4 -n4", `srun --mpi=pmi2 -N2 -n2 -w n3,n4 "$@"`, [...]int{0, 0, 0, 1}},
+	{"srun", "", `srun -N4 -n4 "$@"`, [...]int{0, 1, 1, 1}},
+	{"srun with ports", "", `SLURM_HOSTFILE="$ORDER" srun --resv-ports=1 -m arbitrary -n4 "$@" --key "$KEY"`, [...]int{1, 1, 0, 1}},
+	{"pmi2", "", `srun --mpi=pmi2 -N4 -n4 "$@"`, [...]int{0, 1, 1, 1}},
+	{"pmi2 with GPUs", "", `srun --mpi=pmi2 -N4 -n8 --gpus-per-task=1 "$@"`, [...]int{1, 2, 2, 2}},
+	{"pmi2 in an order", "", `SLURM_HOSTFILE="$ORDER" srun --mpi=pmi2 -m arbitrary -n4 "$@"`, [...]int{1, 1, 0, 1}},
+	{"pmi2 in a batch", "-N4 -n4", `srun --mpi=pmi2 "$@"`, [...]int{0, 1, 1, 1}},
+	{"pmi2 on some nodes of a batch", "-N4 -n4", `srun --mpi=pmi2 -N2 -n2 -w n3,n4 "$@"`, [...]int{0, 0, 0, 1}},
+	{"pmix", "", `srun --mpi=pmix -N4 --ntasks-per-node=2 "$@"`, [...]int{1, 2, 2, 2}},
 	{"mpiexec in a batch", "-N4 -n4", `mpiexec.hydra "$@"`, [...]int{0, 1, 1, 1}},
+	{"mpirun", "", `salloc -Q -N4 -n4 mpirun.openmpi --allow-run-as-root "$@"`, [...]int{0, 1, 1, 1}},
+	{"mpirun in a batch", "-N4 -n4", `mpirun.openmpi --allow-run-as-root "$@"`, [...]int{0, 1, 1, 1}},
 }
 
 func testSlurmLaunches(t *testing.T, p *program) {
@@ -55,27 +74,18 @@ func testSlurmLaunches(t *testing.T, p *program) {
 	if err := os.WriteFile(order, []byte("n3\nn1\nn4\nn2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{"GPURUN_CACHE=off", "GOMAXPROCS=1", "ORDER=" + order}
+	env := []string{"GPURUN_CACHE=off", "GOMAXPROCS=1", "GPURUN_RENDEZVOUS=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "ORDER=" + order, "KEY=" + p.key}
 	for _, launch := range slurmLaunches {
 		t.Run(launch.name, func(t *testing.T) {
-			command, out := p.image(t, "--json", "--quiet", "--device", "none")
-			var said string
-			if launch.batch == "" {
-				c := s.Start(t, s.Head, env, "sh", slices.Concat([]string{"-c", launch.line, "sh"}, command)...)
-				if code := c.Wait(); code != 0 {
-					t.Fatalf("exit code %d: %s", code, c.Said())
-				}
-				said = c.Said()
-			} else {
-				script := filepath.Join(t.TempDir(), "script")
-				if err := os.WriteFile(script, []byte("#!/bin/sh\n"+launch.line+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				b := submit(t, s, env, slices.Concat(strings.Fields(launch.batch), []string{script}, command)...)
-				said = b.finish(t)
+			if strings.Contains(launch.line, "mpiexec") {
+				lookHydra(t)
 			}
+			if strings.Contains(launch.line, "mpirun") || strings.Contains(launch.line, "pmix") {
+				lookOpenMPI(t)
+			}
+			command, out := p.image(t, "--json", "--quiet", "--device", "none")
+			hosts := hostsOf(t, startSlurm(t, s, env, launch.batch, launch.line, command))
 			p.right(t, out)
-			hosts := hostsOf(t, said)
 			var devices [slurmNodes]int
 			for i, m := range s.Nodes {
 				devices[i] = hosts[m.Name]
@@ -85,6 +95,23 @@ func testSlurmLaunches(t *testing.T, p *program) {
 			}
 		})
 	}
+}
+
+// startSlurm has a shell run a line of slurmLaunches, and returns what that said.
+func startSlurm(t *testing.T, s *lab.Slurm, env []string, options, line string, command []string) string {
+	t.Helper()
+	if options == "" {
+		c := s.Start(t, s.Head, env, "sh", slices.Concat([]string{"-c", line, "sh"}, command)...)
+		if code := c.Wait(); code != 0 {
+			t.Fatalf("exit code %d: %s", code, c.Said())
+		}
+		return c.Said()
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"+line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return submit(t, s, env, slices.Concat(strings.Fields(options), []string{script}, command)...).finish(t)
 }
 
 // batch is a job that was submitted.

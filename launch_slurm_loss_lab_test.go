@@ -15,21 +15,6 @@ import (
 	"github.com/gpurun/gpurun/internal/lab"
 )
 
-// slurmLosses are what may be lost of a job in its middle.
-var slurmLosses = []struct {
-	name string
-	run  func(*testing.T, *program)
-}{
-	{"isolated", testSlurmIsolated}, // the longest, which mostly waits
-	{"node down", testSlurmNodeDown},
-	{"slurmd killed", testSlurmDaemonKilled},
-	{"rank killed", testSlurmRankKilled},
-	{"left behind", testSlurmLeftBehind},
-	{"requeued", testSlurmRequeued},
-	{"time up", testSlurmTimeUp},
-	{"first node down", testSlurmFirstDown},
-}
-
 // step is labView on nodes of a cluster, one process on each. Slurm lets the others go on
 // when one is lost.
 type step struct {

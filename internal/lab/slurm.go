@@ -73,7 +73,7 @@ AuthInfo=socket=$DIR/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$DIR/state
 SlurmdSpoolDir=$DIR/spool.%n
-TmpFS=$DIR
+TmpFS=$DIR/tmp.%n
 SlurmctldPidFile=$DIR/slurmctld.pid
 SlurmdPidFile=$DIR/slurmd.%n.pid
 SlurmdLogFile=$DIR/slurmd.%n.log
@@ -111,8 +111,14 @@ func (s *Slurm) configure() {
 			s.t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(s.file("state"), 0o700); err != nil {
-		s.t.Fatal(err)
+	folders := []string{"state"}
+	for _, m := range s.Nodes {
+		folders = append(folders, "tmp."+m.Name)
+	}
+	for _, name := range folders {
+		if err := os.Mkdir(s.file(name), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	const null = 1<<8 | 3 // the numbers of /dev/null: a GPU has to be a device
 	for _, name := range []string{"gpu0", "gpu1"} {
@@ -208,7 +214,7 @@ func field(line, key string) string {
 
 func (s *Slurm) until(what string, holds func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(hangLimit); !holds(); time.Sleep(10 * poll) {
+	for deadline := time.Now().Add(hangLimit); !holds(); time.Sleep(20 * poll) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not before %v: %s", hangLimit, what)
 		}
