@@ -1,5 +1,6 @@
 # make         builds ./gpurun
 # make test    sets up what the tests need, where it may, and runs them all
+# make test-engines  the tests of launchers and engines alone (Linux, as root)
 # make check   the fast part of it: formatting, vet, and one run of the tests
 # make fuzz    fuzzes each target for FUZZTIME
 # make chaos   runs ROUNDS jobs on hosts to which things happen (Linux, as root)
@@ -18,10 +19,13 @@ KILLS    ?= 100
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-# The tests of whole hosts, which build the command that they run: once is enough.
-HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled|TestMpiexec)$$'
+# The tests of launchers and engines, which start the command on several hosts.
+ENGINES = TestMpiexec|TestSlurm
 
-.PHONY: all test check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
+# The tests of whole hosts, which build the command that they run: once is enough.
+HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled|$(ENGINES))$$'
+
+.PHONY: all test test-engines check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
 
 all:
 	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
@@ -32,6 +36,9 @@ check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) test ./...
+
+test-engines: setup
+	GPURUN_REQUIRE=netns,tun,mpiexec,openmpi,slurm $(GO) test -race -count=1 -timeout 10m -run '^($(ENGINES))$$' . ./internal/lab
 
 setup:
 	@.ci/setup

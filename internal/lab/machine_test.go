@@ -59,8 +59,8 @@ func TestMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		left := m.Path("/proc/" + strings.TrimSpace(string(id)))
-		if text, err := os.ReadFile(left + "/comm"); string(text) != "sleep\n" {
-			t.Errorf("what was started in the background is %q (%v)", text, err)
+		if _, err := os.Stat(left); err != nil {
+			t.Errorf("what was started in the background: %v", err)
 		}
 		// Whoever kills it, it has to be gone: Slurm waits for that.
 		enter := m.Enter()

@@ -54,8 +54,10 @@ func targetFiles(shared files, binary, goos string) (files, error) {
 		all["gpurun.exe"] = file{data, true}
 		return all, nil
 	case "linux":
-		if err := all.add("deploy/systemd/*"); err != nil {
-			return nil, err
+		for _, pattern := range []string{"deploy/slurm/*", "deploy/systemd/*"} {
+			if err := all.add(pattern); err != nil {
+				return nil, err
+			}
 		}
 	}
 	all["gpurun"] = file{data, true}

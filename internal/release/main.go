@@ -1,6 +1,6 @@
 // Release builds the command for several systems and packs each binary into an
 // archive with what its user needs: the documentation, completions for shells and,
-// for Linux, the unit of systemd. The same commit, version and Go have the same bytes, so
+// for Linux, the unit of systemd and batches for Slurm. The same commit, version and Go have the same bytes, so
 // there are none of a checkout in which not all is committed.
 //
 // It runs in the module's root.

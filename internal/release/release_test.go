@@ -50,8 +50,10 @@ func TestRelease(t *testing.T) {
 	}
 	got := unpack(t, name, archive)
 	root := "gpurun_" + version + "_" + runtime.GOOS + "_" + runtime.GOARCH
-	if runtime.GOOS == "linux" && got[root+"/deploy/systemd/gpurun-worker.service"] == nil {
-		t.Error("the unit of systemd is missing")
+	for _, name := range []string{"systemd/gpurun-worker.service", "slurm/mandel.sbatch"} {
+		if runtime.GOOS == "linux" && got[root+"/deploy/"+name] == nil {
+			t.Errorf("%s is missing", name)
+		}
 	}
 	checkLinks(t, root, got)
 	use(t, root, version, got)
