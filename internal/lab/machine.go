@@ -62,7 +62,8 @@ func (l *Lab) Machines(t testing.TB, names ...string) []*Machine {
 	return all
 }
 
-// Start is Host.Start for a process of m.
+// Start is Host.Start for a process of m. It gets no signal when this process ends, as there
+// it has no parent, which Go takes for one that has ended: it ends with m.
 func (m *Machine) Start(t testing.TB, env []string, command string, args ...string) *Process {
 	t.Helper()
 	cmd := m.command(t.TempDir(), command, args...)

@@ -54,8 +54,8 @@ func (h *Host) start(t testing.TB, name string, env []string, cmd *exec.Cmd) *Pr
 	return h.begin(t, name, env, cmd, h.Do)
 }
 
-// begin is start with what calls cmd.Start where that is to be, and without a signal when
-// this process ends.
+// begin is start for a process that is not killed when this one ends. Do calls what it gets
+// where the process is to be.
 func (h *Host) begin(t testing.TB, name string, env []string, cmd *exec.Cmd, do func(func() error) error) *Process {
 	t.Helper()
 	if cmd.Dir == "" {

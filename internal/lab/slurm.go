@@ -46,6 +46,7 @@ func (l *Lab) Slurm(t testing.TB) *Slurm {
 	machines := l.Machines(t, names...)
 	s := &Slurm{Head: machines[0], Nodes: machines[1:], t: t, dir: t.TempDir()}
 	s.configure()
+	t.Cleanup(s.logSteps)
 	s.Head.Start(t, nil, "munged", "--foreground", "--force", "--key-file="+s.file("munge.key"), "--socket="+s.file("munge.socket"),
 		"--pid-file="+s.file("munge.pid"), "--seed-file="+s.file("munge.seed"), "--log-file="+s.file("munge.log"))
 	s.until("munged listens", func() bool { _, err := os.Stat(s.file("munge.socket")); return err == nil })
@@ -63,14 +64,12 @@ func (l *Lab) Slurm(t testing.TB) *Slurm {
 
 func (s *Slurm) file(name string) string { return filepath.Join(s.dir, name) }
 
-// slurmConf is slurm.conf of the cluster with the folder $DIR. What a job of a batch that is
-// put back into the queue waits for is cred_expire.
+// slurmConf is slurm.conf of the cluster with the folder $DIR. A job that was put back into
+// the queue waits for as many seconds as cred_expire says.
 const slurmConf = `ClusterName=lab
 SlurmctldHost=head
 SlurmUser=root
-AuthType=auth/munge
 AuthInfo=socket=$DIR/munge.socket,cred_expire=5
-CredType=cred/munge
 StateSaveLocation=$DIR/state
 SlurmdSpoolDir=$DIR/spool.%n
 TmpFS=$DIR/tmp.%n
@@ -79,10 +78,6 @@ SlurmdPidFile=$DIR/slurmd.%n.pid
 SlurmdLogFile=$DIR/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
@@ -124,6 +119,15 @@ func (s *Slurm) configure() {
 	for _, name := range []string{"gpu0", "gpu1"} {
 		if err := syscall.Mknod(s.file(name), syscall.S_IFCHR|0o666, null); err != nil {
 			testenv.Missing(s.t, "slurm", "a device for a GPU cannot be made: "+err.Error())
+		}
+	}
+}
+
+// logSteps logs what nodes have said, also of steps that they have begun, if the test failed.
+func (s *Slurm) logSteps() {
+	for _, m := range s.Nodes {
+		if said, err := os.ReadFile(s.file("slurmd." + m.Name + ".log")); err == nil && s.t.Failed() {
+			s.t.Logf("slurmd of %s said:\n%s", m.Name, said)
 		}
 	}
 }
