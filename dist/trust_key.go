@@ -160,8 +160,9 @@ func badKey(format string, args ...any) *KeyError {
 }
 
 // ReadKeyFile reads the key in the file at path, which may be a link. On Unix
-// it refuses a file that the group or others may read or write. The error is
-// a *KeyError.
+// it refuses a file that others than its owner may read or write, except that
+// the group may read one of root's, where this process is not root's. The error
+// is a *KeyError.
 func ReadKeyFile(path string) (Key, error) {
 	text, err := readBounded(path, maxKeyFile, ownerOnly("make a new key with gpurun keygen"))
 	if err == nil {
@@ -184,11 +185,25 @@ func ReadKeyFile(path string) (Key, error) {
 func ownerOnly(renew string) func(fs.FileInfo) error {
 	return func(info fs.FileInfo) error {
 		mode := info.Mode().Perm()
-		if runtime.GOOS == "windows" || runtime.GOOS == "plan9" || mode&0o077 == 0 {
+		if runtime.GOOS == "windows" || runtime.GOOS == "plan9" || !exposed(mode, owner(info), os.Geteuid()) {
 			return nil
 		}
 		return badKey("others have access to it (mode %04o); run chmod 600 on it, and if they may have read it %s", mode, renew)
 	}
+}
+
+// exposed reports whether a file's mode gives more access than a secret may have that
+// belongs to owner and is read by user, numbers of users. Besides the owner only the group
+// of a file of root's may read it, for a user that is not root: so Kubernetes hands a secret
+// to processes without privileges (fsGroup), and nobody but root can have meant it so.
+// PostgreSQL has the same rule for the key of its server (ssl_key_file); root itself needs
+// no group to read a file, so there the group is for others.
+func exposed(mode fs.FileMode, owner, user int) bool {
+	others := mode & 0o077
+	if owner == 0 && user != 0 {
+		others &^= 0o040
+	}
+	return others != 0
 }
 
 var (

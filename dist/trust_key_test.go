@@ -264,3 +264,33 @@ func TestDerive(t *testing.T) {
 		t.Error("it is not HKDF")
 	}
 }
+
+// TestKeyFileOfGroup has files that belong to root, as those of a Kubernetes secret do, to
+// this user, and to another.
+func TestKeyFileOfGroup(t *testing.T) {
+	const root, me, other = 0, 65532, 1000
+	for _, test := range []struct {
+		mode        fs.FileMode
+		owner, user int
+		exposed     bool
+	}{
+		{0o400, root, me, false}, {0o440, root, me, false}, {0o640, root, me, false},
+		{0o444, root, me, true}, {0o460, root, me, true}, {0o450, root, me, true}, {0o441, root, me, true}, {0o644, root, me, true},
+		{0o440, me, me, true}, {0o440, other, me, true}, {0o440, -1, me, true}, {0o600, me, me, false},
+		{0o440, root, root, true}, {0o440, me, root, true}, {0o400, root, root, false},
+	} {
+		if got := exposed(test.mode, test.owner, test.user); got != test.exposed {
+			t.Errorf("mode %04o, of user %d, for user %d: exposed %v", test.mode, test.owner, test.user, got)
+		}
+	}
+	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "mine")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || owner(info) != os.Geteuid() {
+		t.Errorf("a file of mine is user %d's (%v)", owner(info), err)
+	}
+}
