@@ -23,7 +23,7 @@ var imports = map[string][]string{
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},
 	"tiler":              {"kernels"},
-	"device":             {"kernels", "kernels/cpu", "kernels/opencl", "tiler", "device/internal/cl", "github.com/klauspost/cpuid/v2", "github.com/shirou/gopsutil/v4/mem"},
+	"device":             {"kernels", "kernels/cpu", "kernels/opencl", "tiler", "device/internal/cl", "github.com/KimMachineGun/automemlimit/memlimit", "github.com/klauspost/cpuid/v2", "github.com/shirou/gopsutil/v4/mem"},
 	"device/internal/cl": {"github.com/ebitengine/purego"},
 	"device/devicetest":  {"kernels", "kernels/cpu", "device"},
 	"dist":               {"internal/npy", "kernels", "tiler", "github.com/fxamacker/cbor/v2", "github.com/hashicorp/yamux", "github.com/klauspost/compress/zstd"},

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/klauspost/cpuid/v2"
 	"github.com/shirou/gopsutil/v4/mem"
 
@@ -61,13 +62,18 @@ func newCPUInfo(memory int64) Info {
 	}
 }
 
-// TotalMemory returns the bytes of memory that this machine has, or the
-// largest int64 where the system does not say.
+// TotalMemory returns the bytes of memory that this machine has, or those that a control
+// group leaves this process, as in a container or in a job of Slurm's, if they are fewer.
+// It is the largest int64 if neither can be told.
 func TotalMemory() int64 {
+	total := uint64(math.MaxInt64)
 	if m, err := mem.VirtualMemory(); err == nil && m.Total > 0 {
-		return int64(min(m.Total, math.MaxInt64))
+		total = min(total, m.Total)
 	}
-	return math.MaxInt64
+	if limit, err := memlimit.FromCgroup(); err == nil && limit > 0 {
+		total = min(total, limit)
+	}
+	return int64(total)
 }
 
 // budget returns the bytes that a job may take: what was chosen, or else no more than
