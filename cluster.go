@@ -35,6 +35,8 @@ type cluster struct {
 	names *hostNames         // of the others
 	errs  map[string]error   // why those dialled are not, by address
 	join  chan dist.Device   // of the job that runs; nil without
+
+	abandon bool // hosts are left without a word
 }
 
 // How long to wait before a host is dialled again: at first, and at most.
@@ -69,7 +71,7 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 	}
 	if c.launch != nil {
 		if err := c.launch.lead(c.listener.Addr(), log); err != nil {
-			c.close()
+			c.close(false)
 			return nil, err
 		}
 	}
@@ -89,11 +91,11 @@ func openCluster(ctx context.Context, config *Config, log *slog.Logger) (*cluste
 	none := len(c.hosts) == 0 && c.listener == nil && config.Wait <= 0
 	c.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		c.close()
+		c.close(false)
 		return nil, err
 	}
 	if none {
-		c.close()
+		c.close(false)
 		return nil, errors.Join(errs...)
 	}
 	return c, nil
@@ -171,7 +173,14 @@ func (c *cluster) hold(h *dist.RemoteHost) error {
 	case <-h.Done():
 	case <-c.ctx.Done():
 	}
-	h.Close()
+	c.mu.Lock()
+	abandon := c.abandon
+	c.mu.Unlock()
+	if abandon {
+		h.Abandon()
+	} else {
+		h.Close()
+	}
 	if c.ctx.Err() == nil {
 		c.log.Warn("host gone", "host", logName(h), "addr", h.Addr(), "err", h.Err())
 	}
@@ -280,9 +289,14 @@ func (c *cluster) notes() []error {
 	return notes
 }
 
-func (c *cluster) close() {
+// close ends all sessions. finished says whether the job is done: if not, processes that know
+// rank 0 by Config.Join look for it again, as it may begin again.
+func (c *cluster) close(finished bool) {
 	if c.launch != nil {
 		c.launch.end()
+		c.mu.Lock()
+		c.abandon = c.launch.join && !finished
+		c.mu.Unlock()
 	}
 	c.cancel()
 	c.sessions.Wait()

@@ -186,6 +186,7 @@ type Engine struct {
 
 	mu     sync.Mutex
 	report *Report  // of the last job that has ended
+	done   bool     // that job has not failed
 	live   *liveJob // nil while none runs
 
 	log     *slog.Logger
@@ -244,7 +245,7 @@ func Open(ctx context.Context, config *Config) (e *Engine, err error) {
 	e.server, err = metrics.Listen(ctx, config.Metrics, e.log, func() bool { return true }, e.metrics)
 	if err != nil {
 		if e.cluster != nil {
-			e.cluster.close()
+			e.cluster.close(false)
 		}
 		return nil, errors.Join(fmt.Errorf("gpurun: %w", err), closeAll(append(devices, spare)))
 	}
@@ -298,11 +299,18 @@ func (e *Engine) Close() error {
 	}
 	e.products.Wait()
 	if e.cluster != nil {
-		e.cluster.close()
+		e.cluster.close(e.finished())
 	}
 	e.server.Close()
 	defer e.config.Launch.release()
 	return closeAll(append(e.devices, e.spare))
+}
+
+// finished reports whether the last job has ended well, as none has if there was none.
+func (e *Engine) finished() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.done
 }
 
 // shut lets nothing begin any more. It returns false if that was so already.
@@ -409,7 +417,7 @@ func (e *Engine) keep(r *Report, err error) {
 	e.metrics.Job(r.Job, err == nil)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.report = r
+	e.report, e.done = r, err == nil
 }
 
 // run computes job on devices, and on hosts if they are to work on it and it can travel.

@@ -42,6 +42,10 @@ var (
 	// is expected of it: see Launched.
 	ErrLaunch = launch.ErrLaunch
 
+	// ErrDrained is matched by the error of a worker in a Job of Kubernetes that was asked to
+	// stop before rank 0 was done.
+	ErrDrained = errors.New("asked to stop before the job was done")
+
 	// ErrClosed is returned by an Engine that has been closed.
 	ErrClosed = errors.New("gpurun: engine is closed")
 

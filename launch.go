@@ -102,6 +102,10 @@ func (l *Launch) trust() (*dist.Trust, error) {
 // given reports whether the processes know where rank 0 is without having met.
 func (l *Launch) given() bool { return l.group != nil && len(l.group.Given) > 0 }
 
+// restarts reports whether the launcher starts a process again that ended with an error, and
+// only then.
+func (l *Launch) restarts() bool { return l.Launcher == "Kubernetes" }
+
 // derive returns the key of this launch alone, of one that others have too.
 func (l *Launch) derive(key dist.Key) dist.Key {
 	if l.group == nil || l.group.Label == "" {
@@ -242,6 +246,11 @@ const launchPatience = 30 * time.Second
 // result, or its error, and the exit code that counts. JoinLaunch also returns when ctx is
 // done, when Drain was called, and with an error if rank 0 does not trust this process, or is
 // another version. It closes the devices, so that w is of no more use.
+//
+// With Config.Join rank 0 may end and begin again, so it is also looked for when its engine was
+// closed after a job that failed, or without any. Kubernetes starts a process again that
+// ended with an error: so there is one there when Drain was called before, which matches
+// ErrDrained, and when rank 0 was not to be found.
 func (w *Worker) JoinLaunch(ctx context.Context) error {
 	if w.launch == nil {
 		return w.closed(errors.New("gpurun: the worker has no Config.Launch: use Join or Serve"))
@@ -260,8 +269,15 @@ func (w *Worker) JoinLaunch(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return w.closed(ctx.Err())
-		case err == nil, w.host.Draining():
+		case err == nil && !w.host.Draining():
 			return w.closed(nil)
+		case w.host.Draining() && w.launch.restarts():
+			return w.closed(fmt.Errorf("gpurun: rank %d was %w", w.launch.Rank, ErrDrained))
+		case w.host.Draining():
+			return w.closed(nil)
+		case w.launch.restarts() && time.Since(lost) > w.launch.patient:
+			return w.closed(fmt.Errorf("gpurun: rank %d has not found rank 0 at %s for %v: look at that, or set a longer --wait: %w",
+				w.launch.Rank, addrs[0], w.launch.patient, err))
 		case gone, time.Since(lost) > w.launch.patient:
 			if !met || !gone {
 				w.log.Warn("rank 0 has ended, or cannot be reached from here", "met", met, "err", err)

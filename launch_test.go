@@ -114,7 +114,7 @@ func TestLaunchThreads(t *testing.T) {
 }
 
 // TestLaunchJoin has rank 1 wait for rank 0 at an address that is known before, dial again when
-// that dies, and end with the one that takes its place.
+// that dies, or fails before its job is done, and end with the one that takes its place.
 func TestLaunchJoin(t *testing.T) {
 	t.Setenv("GPURUN_LAUNCH", "")
 	t.Setenv("JOB_COMPLETION_INDEX", "1")
@@ -147,8 +147,31 @@ func TestLaunchJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	for _, failing := range []bool{true, false} {
+		eng := openRankZero(t, &Config{Devices: []string{"none"}, Join: addr, Listen: addr, KeyFile: file, Wait: time.Minute})
+		for failing && eng.cluster.count() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if failing {
+			cancel()
+		}
+		if _, err := eng.Mandelbrot(ctx, View{Width: 60, Height: 40, Span: 3, MaxIter: 50}); (err != nil) != failing {
+			t.Error(err)
+		}
+		cancel()
+		eng.Close()
+	}
+	if err := <-joined; err != nil {
+		t.Errorf("rank 0 has ended: %v", err)
+	}
+}
+
+// openRankZero opens the engine of rank 0 of a Job of Kubernetes.
+func openRankZero(t *testing.T, config *Config) *Engine {
+	t.Helper()
 	t.Setenv("JOB_COMPLETION_INDEX", "0")
-	config = &Config{Devices: []string{"none"}, Join: addr, Listen: addr, KeyFile: file, Wait: time.Minute}
+	var err error
 	if config.Launch, err = Launched(config); err != nil || config.Launch.Rank != 0 {
 		t.Fatalf("%+v, %v", config.Launch, err)
 	}
@@ -156,12 +179,39 @@ func TestLaunchJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := eng.Mandelbrot(t.Context(), View{Width: 60, Height: 40, Span: 3, MaxIter: 50}); err != nil {
-		t.Error(err)
+	return eng
+}
+
+// TestLaunchJoinEndsEarly has workers that end before rank 0 has done anything, which who starts
+// them again has to learn.
+func TestLaunchJoinEndsEarly(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := WriteKeyFile(key); err != nil {
+		t.Fatal(err)
 	}
-	eng.Close()
-	if err := <-joined; err != nil {
-		t.Errorf("rank 0 has ended: %v", err)
+	t.Setenv("GPURUN_LAUNCH", "")
+	t.Setenv("JOB_COMPLETION_INDEX", "3")
+	worker := func() *Worker {
+		config := &Config{Devices: []string{"cpu"}, Join: freeAddr(t), KeyFile: key}
+		var err error
+		if config.Launch, err = Launched(config); err != nil {
+			t.Fatal(err)
+		}
+		w, err := OpenWorker(t.Context(), config, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := worker()
+	w.Drain()
+	if err := w.JoinLaunch(t.Context()); !errors.Is(err, ErrDrained) {
+		t.Errorf("asked to stop: %v", err)
+	}
+	w = worker()
+	w.launch.patient = 0
+	if err := w.JoinLaunch(t.Context()); err == nil || !strings.Contains(err.Error(), "--wait") || errors.Is(err, ErrDrained) {
+		t.Errorf("without rank 0: %v", err)
 	}
 }
 

@@ -144,6 +144,10 @@ func (r *RemoteHost) Close() error {
 	return nil
 }
 
+// Abandon ends the session without a word, as it ends when this process is killed: a host that
+// looks for who takes its place then goes on to do so.
+func (r *RemoteHost) Abandon() { r.close(errors.New("closed")) }
+
 // handle acts on a message of the host.
 func (r *RemoteHost) handle(f frame, bulk io.Reader) error {
 	switch f.typ {

@@ -25,6 +25,7 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2
 	exitInterrupted = 130
+	exitDrained     = 143 // as of a process that SIGTERM has ended
 )
 
 func main() { os.Exit(gpurunMain()) }
@@ -102,6 +103,8 @@ func exitCode(ctx context.Context, err error, started bool) int {
 		return exitDone
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.Is(err, gpurun.ErrDrained):
+		return exitDrained
 	case !started, errors.Is(err, errUsage),
 		errors.Is(err, gpurun.ErrView), errors.Is(err, gpurun.ErrPalette), errors.Is(err, gpurun.ErrDeviceName):
 		return exitUsage
