@@ -20,17 +20,17 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 # The tests of launchers and engines, which start the command on several hosts.
-ENGINES = TestMpiexec|TestSlurm
+ENGINES = TestMpiexec|TestSlurm|TestKubernetes
 
 # The tests of whole hosts, which build the command that they run: once is enough.
 HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled|$(ENGINES))$$'
 
-.PHONY: all test test-engines check lint race nocgo v3 cross fuzz chaos kills generate setup dist soak
+.PHONY: all test test-engines check lint manifests race nocgo v3 cross fuzz chaos kills generate setup dist soak
 
 all:
 	CGO_ENABLED=0 $(GO) build -o gpurun ./cmd/gpurun
 
-test: setup lint cross nocgo v3 fuzz race
+test: setup lint manifests cross nocgo v3 fuzz race
 
 check:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -47,8 +47,14 @@ lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	cd kernels/cpu/_asm && $(GO) vet ./...
+	cd deploy/kubernetes/_test && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	@.ci/vulnerabilities $(GO) run $(GOVULNCHECK) ./...
+
+# What Kubernetes itself says of deploy/kubernetes: a module of its own, since it takes much of
+# the API server.
+manifests:
+	cd deploy/kubernetes/_test && $(GO) test -count=1 ./...
 
 # Everything with the race detector, and leak checks in the tests themselves.
 race:

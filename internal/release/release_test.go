@@ -50,7 +50,7 @@ func TestRelease(t *testing.T) {
 	}
 	got := unpack(t, name, archive)
 	root := "gpurun_" + version + "_" + runtime.GOOS + "_" + runtime.GOARCH
-	for _, name := range []string{"systemd/gpurun-worker.service", "slurm/mandel.sbatch"} {
+	for _, name := range []string{"systemd/gpurun-worker.service", "slurm/mandel.sbatch", "kubernetes/job.yaml", "kubernetes/Dockerfile"} {
 		if runtime.GOOS == "linux" && got[root+"/deploy/"+name] == nil {
 			t.Errorf("%s is missing", name)
 		}
