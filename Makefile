@@ -20,7 +20,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 # The tests of launchers and engines, which start the command on several hosts.
-ENGINES = TestMpiexec|TestSlurm|TestKubernetes
+ENGINES = TestMpiexec|TestMpiexecGPUs|TestSlurm|TestKubernetes
 
 # The tests of whole hosts, which build the command that they run: once is enough.
 HOSTS = '^(TestCluster|TestLiars|TestChaos|TestCoordinatorKilled|$(ENGINES))$$'
@@ -38,7 +38,7 @@ check:
 	$(GO) test ./...
 
 test-engines: setup
-	GPURUN_REQUIRE=netns,tun,mpiexec,openmpi,slurm $(GO) test -race -count=1 -timeout 10m -run '^($(ENGINES))$$' . ./internal/lab
+	GPURUN_REQUIRE=netns,tun,opencl,mpiexec,openmpi,slurm $(GO) test -race -count=1 -timeout 10m -run '^($(ENGINES))$$' . ./internal/lab
 
 setup:
 	@.ci/setup
