@@ -1,6 +1,7 @@
 # make         builds ./gpurun
 # make test    sets up what the tests need, where it may, and runs them all
 # make test-engines  the tests of launchers and engines alone (Linux, as root)
+# make manifests  what Kubernetes itself says of deploy/kubernetes
 # make check   the fast part of it: formatting, vet, and one run of the tests
 # make fuzz    fuzzes each target for FUZZTIME
 # make chaos   runs ROUNDS jobs on hosts to which things happen (Linux, as root)

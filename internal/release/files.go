@@ -54,7 +54,7 @@ func targetFiles(shared files, binary, goos string) (files, error) {
 		all["gpurun.exe"] = file{data, true}
 		return all, nil
 	case "linux":
-		for _, pattern := range []string{"deploy/slurm/*", "deploy/systemd/*", "deploy/kubernetes/*.yaml", "deploy/kubernetes/README.md", "deploy/kubernetes/Dockerfile"} {
+		for _, pattern := range []string{"deploy/kubernetes/[^_]*", "deploy/slurm/*", "deploy/systemd/*"} {
 			if err := all.add(pattern); err != nil {
 				return nil, err
 			}
