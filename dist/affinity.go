@@ -65,11 +65,11 @@ func (q *queue) next(d *deviceUse) *piece {
 		return q.pending.take(d)
 	}
 	best, lacks := -1, 0.
-	for i, x := range q.pending {
+	for i, x := range q.pending.pieces {
 		if x.failedOn(d) {
 			continue
 		}
-		if l := d.lines.lacks(x.tile) / max(x.cost, 1e-300); best < 0 || x.nearer(q.pending[best], d, l, lacks) {
+		if l := d.lines.lacks(x.tile) / max(x.cost, 1e-300); best < 0 || x.nearer(q.pending.pieces[best], d, l, lacks) {
 			best, lacks = i, l
 		}
 	}
@@ -121,7 +121,7 @@ func (q *queue) settleOn(x *piece, d *deviceUse, want float64) *piece {
 
 // homeCost returns the cost of the pending pieces whose home is d's.
 func (q *queue) homeCost(d *deviceUse) (sum float64) {
-	for _, x := range q.pending {
+	for _, x := range q.pending.pieces {
 		if x.home == d {
 			sum += x.cost
 		}

@@ -20,7 +20,7 @@ const spareBytes = 1 << 20
 func (q *queue) depth(p *puller) int {
 	d := p.device
 	spare := int(p.overhead / max(p.tile, time.Microsecond))
-	return d.slots + min(spare, d.most-d.slots, (len(q.pending)+len(q.given))/(2*len(q.devices)))
+	return d.slots + min(spare, d.most-d.slots, (q.pending.Len()+len(q.given))/(2*len(q.devices)))
 }
 
 // enlist returns a puller that is to work beside p, or nil if p's device has
@@ -41,9 +41,10 @@ func (q *queue) enlist(p *puller) *puller {
 		more, d.resting = d.resting[last], d.resting[:last]
 	} else {
 		more = &puller{q: q, device: d, slot: d.slots + d.spare - 1}
-		q.pullers = append(q.pullers, more)
+		q.addPuller(more)
 	}
-	more.rate, more.overhead, more.tile = p.rate, p.overhead, p.tile
+	more.onDevice, more.overhead, more.tile = p.onDevice, p.overhead, p.tile
+	more.setRate(p.rate)
 	return more
 }
 

@@ -34,6 +34,11 @@ const (
 	// A device that has not answered a lease so long after the lease was
 	// revoked is set aside. A Runner has 100 ms for it.
 	hangLimit = 3 * time.Second
+
+	// alarmEach times the leases beyond searchFree is how long the next look at all of
+	// them waits, like the next search: some tenths of a second where there are tens of
+	// thousands.
+	alarmEach = 10 * time.Microsecond
 )
 
 // lease is the right of a puller to answer for one tile. It is live from the
@@ -83,6 +88,7 @@ func (q *queue) grant(p *puller, x *piece, now time.Time) *lease {
 	}
 	if l.duplicate {
 		q.counts.duplicates++
+		q.helpers.add(p)
 	}
 	limit := q.limit(l)
 	l.due = now.Add(limit)
@@ -156,8 +162,13 @@ func (q *queue) overdue() {
 		}
 	}
 	q.revoked = slices.DeleteFunc(q.revoked, func(l *lease) bool { return l.answered || !l.puller.device.inUse() })
+	next := now.Add(alarmEach * time.Duration(max(0, len(q.live)-searchFree)))
 	for _, l := range slices.Concat(q.live, q.revoked) {
-		q.setAlarm(l.dueAt(), now)
+		if due := l.dueAt(); due.After(next) {
+			q.setAlarm(due, now)
+		} else {
+			q.setAlarm(next, now)
+		}
 	}
 }
 
@@ -198,6 +209,9 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, c computed) {
 		x.holders = slices.DeleteFunc(x.holders, func(m *lease) bool { return m == l })
 	}
 	l.puller.device.out--
+	if l.duplicate {
+		q.helpers.remove(l.puller)
+	}
 	switch outcome {
 	case OutcomeDone:
 		l.puller.device.work.busy.add(c.from, c.to)
@@ -219,13 +233,13 @@ func (q *queue) close(l *lease, outcome Outcome, now time.Time, c computed) {
 // pending what l alone held. q.mu is held.
 func (q *queue) revoke(l *lease, outcome Outcome) {
 	now := time.Now()
+	q.close(l, outcome, now, computed{})
+	l.cancel()
 	// Slower than was thought, at least by so much. Without a prediction it is
 	// not known whether the device had begun: it may have had other tiles to do.
 	if elapsed := now.Sub(l.start); l.rated && elapsed > l.predicted {
-		l.puller.rate.add(l.cost, elapsed)
+		l.puller.learn(l.cost, elapsed, elapsed)
 	}
-	q.close(l, outcome, now, computed{})
-	l.cancel()
 	if n := q.giveBack(l.pieces); outcome == OutcomeLost {
 		q.counts.retries += n
 	}
@@ -296,7 +310,7 @@ func (l *lease) done(r *kernels.Result, busy time.Duration) error {
 	}
 	q.close(l, outcome, now, l.computed(r, busy, now))
 	l.cancel()
-	p.learn(l.cost, busy)
+	p.learn(l.cost, busy, computing+waited)
 	p.device.setback = 0
 	q.claim(l)
 	if !p.device.wrong {

@@ -66,12 +66,15 @@ func (x *piece) heldBy(d *deviceUse) bool {
 
 // pendingPieces is a heap: first what has failed somewhere, so that a tile
 // that fails everywhere ends the job early, then the costliest.
-type pendingPieces []*piece
+type pendingPieces struct {
+	pieces []*piece
+	cost   float64 // of all
+}
 
-func (h pendingPieces) Len() int      { return len(h) }
-func (h pendingPieces) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *pendingPieces) Len() int      { return len(h.pieces) }
+func (h *pendingPieces) Swap(i, j int) { h.pieces[i], h.pieces[j] = h.pieces[j], h.pieces[i] }
 
-func (h pendingPieces) Less(i, j int) bool { return h[i].before(h[j]) }
+func (h *pendingPieces) Less(i, j int) bool { return h.pieces[i].before(h.pieces[j]) }
 
 // before reports whether a is to be leased before b.
 func (a *piece) before(b *piece) bool {
@@ -88,23 +91,21 @@ func (a *piece) before(b *piece) bool {
 }
 
 // Push is for package heap alone.
-func (h *pendingPieces) Push(x any) { *h = append(*h, x.(*piece)) }
+func (h *pendingPieces) Push(x any) {
+	h.pieces = append(h.pieces, x.(*piece))
+	h.cost += x.(*piece).cost
+}
 
 // Pop is for package heap alone.
 func (h *pendingPieces) Pop() any {
-	last := len(*h) - 1
-	x := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return x
-}
-
-func (h pendingPieces) cost() float64 {
-	sum := 0.0
-	for _, x := range h {
-		sum += x.cost
+	last := len(h.pieces) - 1
+	x := h.pieces[last]
+	h.pieces[last] = nil
+	h.pieces = h.pieces[:last]
+	if h.cost -= x.cost; last == 0 || h.cost < 0 {
+		h.cost = 0 // what is left are rounding errors
 	}
-	return sum
+	return x
 }
 
 // take removes and returns the first piece that has not failed on d, or nil.

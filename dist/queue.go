@@ -55,13 +55,17 @@ type queue struct {
 	err      error
 	devices  []*deviceUse
 	pullers  []*puller
+	rates    rateSum // of those of devices in use
+	slots    int     // of the devices in use
 	pending  pendingPieces
 	given    []*piece // pending too: the tiles cut beforehand, the first one last
 	givenFor float64  // their cost
 	unsaid   int      // messages that are left out
 	live     []*lease
 	waiting  []*request // in the order of their pulls
+	helpers  rateSum    // of the pullers that wait or are busy with duplicates
 	revoked  []*lease   // that may not have been answered yet
+	searchAt time.Time  // before which nothing is looked for to duplicate
 	wake     *time.Timer
 	giveUp   *time.Timer // for want of a device
 	alarm    *time.Timer // for what is due
@@ -87,7 +91,8 @@ type deviceUse struct {
 	left    bool      // aside because it left in peace: its leases are still answered
 	setback int       // answers without a result since the last one with
 	work    work
-	out     int // leases, those revoked not among them
+	out     int     // leases, those revoked not among them
+	rates   rateSum // of its pullers
 	faults  faults
 	late    int          // results, for leases that were lost
 	lines   operandLines // if it has a grid
@@ -124,6 +129,7 @@ type puller struct {
 	device   *deviceUse
 	slot     int
 	rate     rate
+	onDevice rate          // likewise, but of the time that tiles were on the device or waited there
 	learning bool          // its rate is not known yet
 	givenUp  int           // leases, in that time, for silence
 	overhead time.Duration // of a tile, besides computing; smoothed
@@ -208,6 +214,7 @@ func (q *queue) giveAll(tiles, todo []kernels.Tile) {
 func (q *queue) add(d *deviceUse) *deviceUse {
 	d.slots, d.serving = max(1, d.slots), true
 	q.devices = append(q.devices, d)
+	q.slots += d.slots
 	return d
 }
 
@@ -218,8 +225,17 @@ func (q *queue) join(d *deviceUse, slot int) *puller {
 	p := &puller{q: q, device: d, slot: slot, learning: true}
 	d.began = true
 	d.learning++
-	q.pullers = append(q.pullers, p)
+	q.addPuller(p)
 	return p
+}
+
+// addPuller takes p into the accounts of all. q.mu is held.
+func (q *queue) addPuller(p *puller) {
+	q.pullers = append(q.pullers, p)
+	p.device.rates.add(p)
+	if p.device.inUse() {
+		q.rates.add(p)
+	}
 }
 
 // pull waits for a tile for p. It returns errOver when there will be none,
@@ -242,6 +258,7 @@ func (p *puller) pull(ctx context.Context) (*lease, error) {
 	}
 	r := &request{puller: p, ready: make(chan struct{})}
 	q.waiting = append(q.waiting, r)
+	q.helpers.add(p)
 	q.dispatch()
 	q.mu.Unlock()
 
@@ -252,6 +269,7 @@ func (p *puller) pull(ctx context.Context) (*lease, error) {
 		defer q.mu.Unlock()
 		if i := slices.Index(q.waiting, r); i >= 0 {
 			q.waiting = slices.Delete(q.waiting, i, i+1)
+			q.helpers.remove(p)
 			return nil, ctx.Err()
 		}
 	}
@@ -269,19 +287,33 @@ func (q *queue) dispatch() {
 		return
 	}
 	now := time.Now()
-	for i := 0; i < len(q.waiting); {
-		r := q.waiting[i]
-		// On what is pending or, failing that, on what another device has leased.
-		if r.lease = q.fresh(r.puller, now); r.lease == nil {
-			r.lease = q.duplicate(r.puller, now)
-		}
-		if r.lease == nil {
-			i++
-			continue
-		}
-		q.waiting = slices.Delete(q.waiting, i, i+1)
-		close(r.ready)
+	if q.pending.Len()+len(q.given) > 0 {
+		q.give(func(p *puller) *lease { return q.fresh(p, now) })
 	}
+	// Failing that, on what others have leased.
+	if len(q.waiting) > 0 && !now.Before(q.searchAt) {
+		q.searchAt = now.Add(q.searchPause())
+		owing := q.owing(now)
+		q.give(func(p *puller) *lease { return owing.duplicate(p) })
+	}
+	q.setWake(now)
+}
+
+// give gives each waiting puller the lease that there is for it. q.mu is held.
+func (q *queue) give(find func(*puller) *lease) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
+		if r.lease = find(r.puller); r.lease == nil {
+			return false
+		}
+		q.helpers.remove(r.puller)
+		close(r.ready)
+		return true
+	})
+}
+
+// setWake has dispatch called when there may be something to duplicate for those who
+// wait: when a lease gets late, but not before the next search. q.mu is held.
+func (q *queue) setWake(now time.Time) {
 	if q.wake != nil {
 		q.wake.Stop()
 		q.wake = nil
@@ -289,8 +321,12 @@ func (q *queue) dispatch() {
 	if len(q.waiting) == 0 {
 		return
 	}
-	if late, ok := q.nextLate(now); ok {
-		q.wake = time.AfterFunc(late.Sub(now), func() {
+	at, ok := q.searchAt, now.Before(q.searchAt)
+	if !ok {
+		at, ok = q.nextLate(now)
+	}
+	if ok {
+		q.wake = time.AfterFunc(at.Sub(now), func() {
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			q.dispatch()
@@ -302,7 +338,7 @@ func (q *queue) dispatch() {
 func (q *queue) fresh(p *puller, now time.Time) *lease {
 	remaining := 0.0
 	if !q.fixed {
-		remaining = q.pending.cost() + q.givenFor
+		remaining = q.pending.cost + q.givenFor
 	}
 	x := q.next(p.device)
 	if last := len(q.given) - 1; x == nil && last >= 0 {
@@ -346,7 +382,7 @@ func (q *queue) setAside(d *deviceUse, cause *DeviceError) {
 	if q.over || !d.inUse() {
 		return
 	}
-	d.putAside(cause)
+	q.withdraw(d, cause)
 	q.say("device "+string(d.state()), "device", d.id, "err", cause.Err)
 	for _, l := range slices.Clone(q.live) {
 		if l.puller.device == d {
@@ -362,9 +398,17 @@ func (q *queue) leave(d *deviceUse) {
 	if q.over || !d.inUse() {
 		return
 	}
-	d.putAside(&DeviceError{Device: d.id, Op: "leaving", Err: errDrained})
+	q.withdraw(d, &DeviceError{Device: d.id, Op: "leaving", Err: errDrained})
 	d.left = true
 	q.dismiss(d)
+}
+
+// withdraw takes d, which was in use and is not any more, out of the accounts of all. q.mu
+// is held.
+func (q *queue) withdraw(d *deviceUse, cause *DeviceError) {
+	d.putAside(cause)
+	q.slots -= d.slots
+	q.rates.subtract(d.rates)
 }
 
 // dismiss sends the waiting pullers of d away, and has the others go on if there
@@ -372,12 +416,13 @@ func (q *queue) leave(d *deviceUse) {
 func (q *queue) dismiss(d *deviceUse) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool {
 		if r.puller.device == d {
+			q.helpers.remove(r.puller)
 			close(r.ready)
 		}
 		return r.puller.device == d
 	})
 	if slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
-		q.checkFailures(q.pending)
+		q.checkFailures(q.pending.pieces)
 		q.dispatch()
 		return
 	}
@@ -388,7 +433,7 @@ func (q *queue) dismiss(d *deviceUse) {
 // is left that could do it. Leases of a device that leaves may still be out.
 // q.mu is held.
 func (q *queue) lookForDevices() {
-	work := len(q.pending)+len(q.given) > 0 && len(q.live) == 0
+	work := q.pending.Len()+len(q.given) > 0 && len(q.live) == 0
 	if !q.over && work && !slices.ContainsFunc(q.devices, (*deviceUse).inUse) {
 		q.awaitDevice()
 	}
@@ -435,8 +480,11 @@ const (
 // or on all in use.
 func (q *queue) checkFailures(pieces []*piece) {
 	for _, x := range pieces {
+		if len(x.failures) == 0 {
+			continue
+		}
 		elsewhere := slices.ContainsFunc(q.devices, func(d *deviceUse) bool { return d.inUse() && !x.failedOn(d) })
-		if len(x.failures) == 0 || len(x.failures) < tileDevices && elsewhere {
+		if len(x.failures) < tileDevices && elsewhere {
 			continue
 		}
 		e := &JobError{Reason: ErrTileFailed}

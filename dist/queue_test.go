@@ -3,6 +3,7 @@ package dist
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -344,7 +345,7 @@ func (m *model) check() {
 			}
 		}
 	}
-	for _, x := range slices.Concat(q.pending, q.given) {
+	for _, x := range slices.Concat(q.pending.pieces, q.given) {
 		enter(x)
 		if len(x.holders) > 0 {
 			m.Fatalf("%v is pending and leased", x.tile)
@@ -384,5 +385,38 @@ func (m *model) check() {
 	}
 	if cost < q.total*(1-1e-9) || cost > q.total*(1+1e-9) {
 		m.Fatalf("the accounts cost %g, the job %g", cost, q.total)
+	}
+	m.checkSums()
+}
+
+// checkSums fails unless what the queue has added up over time is what there is.
+func (m *model) checkSums() {
+	q := m.q
+	var all, helpers rateSum
+	for _, p := range q.pullers {
+		if p.device.inUse() {
+			all.add(p)
+		}
+	}
+	for _, r := range q.waiting {
+		helpers.add(r.puller)
+	}
+	for _, l := range q.live {
+		if l.duplicate {
+			helpers.add(l.puller)
+		}
+	}
+	slots := 0
+	for _, d := range q.devices {
+		if d.inUse() {
+			slots += d.slots
+		}
+	}
+	if near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-6*max(a, b) }; !near(all.sum, q.rates.sum) || !near(helpers.sum, q.helpers.sum) ||
+		all.known != q.rates.known || all.all != q.rates.all || helpers.known != q.helpers.known || helpers.all != q.helpers.all || slots != q.slots {
+		m.Fatalf("all are %v and not %v, those who help %v and not %v, slots %d and not %d", all, q.rates, helpers, q.helpers, slots, q.slots)
+	}
+	if cost := costOf(q.pending.pieces); math.Abs(cost-q.pending.cost) > 1e-9*q.total {
+		m.Fatalf("what is pending costs %g and not %g", cost, q.pending.cost)
 	}
 }

@@ -84,9 +84,28 @@ func duration(seconds float64) time.Duration {
 	return time.Duration(min(seconds*1e9, math.MaxInt64/16))
 }
 
-// learn takes in what a tile of p took.
-func (p *puller) learn(cost float64, busy time.Duration) {
-	p.rate.add(cost, busy)
+// setRate sets p's rate. p neither waits nor is it busy with a duplicate. q.mu is held.
+func (p *puller) setRate(r rate) {
+	sums := []*rateSum{&p.device.rates, &p.q.rates}
+	if !p.device.inUse() {
+		sums = sums[:1]
+	}
+	for _, s := range sums {
+		s.remove(p)
+	}
+	p.rate = r
+	for _, s := range sums {
+		s.add(p)
+	}
+}
+
+// learn takes in what a tile of p took, and how much of it on the device. It is as setRate
+// is.
+func (p *puller) learn(cost float64, busy, device time.Duration) {
+	r := p.rate
+	r.add(cost, busy)
+	p.onDevice.add(cost, device)
+	p.setRate(r)
 	if p.learning && p.rate.perSecond() > 0 {
 		p.learning = false
 		p.device.learning--
@@ -124,9 +143,11 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	if r == 0 {
 		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
 	}
-	grain := p.grain().Seconds()
 	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
-	return max(seconds, grain) * r, q.maxArea
+	// The grain is of time on the device. Where tiles wait longer on their way than the
+	// ceiling, since there are more than the coordinator can take, they would else become
+	// ever smaller, and ever more.
+	return max(seconds*r, p.grain().Seconds()*max(r, p.onDevice.perSecond())), q.maxArea
 }
 
 const (
@@ -221,31 +242,42 @@ func (q *queue) fairShare() int {
 }
 
 // slotsInUse counts the pullers that there are and will be.
-func (q *queue) slotsInUse() int {
-	n := 0
-	for _, d := range q.devices {
-		if d.inUse() {
-			n += d.slots
-		}
-	}
-	return max(1, n)
-}
+func (q *queue) slotsInUse() int { return max(1, q.slots) }
 
 // totalRate returns the rates of all pullers added up, taking an unknown one
 // for the mean of the others. It is 0 if none is known.
 func (q *queue) totalRate() float64 {
-	sum, known, all := 0.0, 0, 0
-	for _, p := range q.pullers {
-		if !p.device.inUse() {
-			continue
-		}
-		all++
-		if r := p.rate.perSecond(); r > 0 {
-			sum, known = sum+r, known+1
-		}
-	}
-	if known == 0 {
+	if q.rates.known == 0 {
 		return 0
 	}
-	return sum / float64(known) * float64(all)
+	return q.rates.sum / float64(q.rates.known) * float64(q.rates.all)
+}
+
+// rateSum is the rates of some pullers added up. Nobody adds them up anew: there may be
+// tens of thousands, and a pull is to take microseconds.
+type rateSum struct {
+	sum        float64
+	known, all int // those of which the rate is known, and all
+}
+
+func (s *rateSum) add(p *puller) {
+	s.all++
+	if r := p.rate.perSecond(); r > 0 {
+		s.sum, s.known = s.sum+r, s.known+1
+	}
+}
+
+func (s *rateSum) remove(p *puller) {
+	one := rateSum{}
+	one.add(p)
+	s.subtract(one)
+}
+
+// subtract takes out those of o.
+func (s *rateSum) subtract(o rateSum) {
+	s.all -= o.all
+	s.sum, s.known = max(s.sum-o.sum, 0), s.known-o.known
+	if s.known == 0 {
+		s.sum = 0 // what is left are rounding errors
+	}
 }

@@ -111,6 +111,9 @@ func (q *queue) serve(d Device, use *deviceUse) {
 		q.mu.Lock()
 		use.lines = newOperandLines(q.job.Bounds())
 		if use.grid = &grid; use.reads() {
+			if use.inUse() {
+				q.slots -= use.slots - 1
+			}
 			use.slots = 1
 		}
 		q.mu.Unlock()

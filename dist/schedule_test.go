@@ -3,6 +3,7 @@ package dist
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -99,6 +100,107 @@ func TestScheduleOfImages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestScheduleOfThousands has so many devices that the queue does not look for duplicates
+// whenever something happens, nor for late leases: one in ten of them stops for good in the
+// middle of the job, and none of their tiles is waited for at the end.
+func TestScheduleOfThousands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seconds, n = 20, 3000
+		// Of ten devices one is as fast as one, two, … ten; the first stops half-way.
+		each := 4000 * 3000. / seconds / (n / 10 * 54.5)
+		var devices []Device
+		for i := range n {
+			s := sleeper{fmt.Sprint(i), tiler.Uniform(1), each * float64(1+i%10)}
+			if i%10 == 0 {
+				devices = append(devices, stopping{s, time.Now().Add(seconds / 2 * time.Second)})
+			} else {
+				devices = append(devices, s)
+			}
+		}
+		job := fakeJob{4000, 3000}
+		sink := &covered{bounds: job.Bounds()}
+		report, err := Run(t.Context(), job, devices, sink, Options{MaxResultBytes: 1 << 12})
+		if err != nil || sink.area != sink.bounds.Area() {
+			t.Fatalf("%d of %d elements: %v", sink.area, sink.bounds.Area(), err)
+		}
+		if ratio := report.Makespan.Seconds() / seconds; ratio > 1.05 {
+			t.Errorf("makespan ÷ ideal is %.3f", ratio)
+		}
+		if report.Lost < n/10 {
+			t.Errorf("%d leases were lost, on %d devices that stopped", report.Lost, n/10)
+		}
+	})
+}
+
+// stopping is a device that answers nothing more from a time on.
+type stopping struct {
+	sleeper
+	at time.Time
+}
+
+func (s stopping) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return s, nil }
+
+func (s stopping) Run(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
+	if d := duration(s.cost.Cost(t) / s.rate); time.Until(s.at) < d {
+		return hang(ctx)
+	}
+	return s.sleeper.Run(ctx, t, r)
+}
+
+// covered adds up the elements that are put.
+type covered struct {
+	bounds kernels.Tile
+	mu     sync.Mutex
+	area   int
+}
+
+func (c *covered) Put(t kernels.Tile, _ *kernels.Result) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.area += t.Area()
+	return nil
+}
+
+// distantDevice is one whose results take longer on their way than a tile is meant to take.
+type distantDevice struct {
+	sleeper
+	way  time.Duration
+	turn chan struct{}
+}
+
+func (d distantDevice) Slots() int                                                 { return 1 + prefetched }
+func (d distantDevice) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return d, nil }
+
+func (d distantDevice) Run(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
+	began := time.Now()
+	d.turn <- struct{}{}
+	r.Waited, r.Busy = time.Since(began), duration(d.cost.Cost(t)/d.rate)
+	err := pause(ctx, r.Busy)
+	<-d.turn
+	if err != nil {
+		return err
+	}
+	return pause(ctx, d.way)
+}
+
+// Tiles whose results wait for long, as there are more than the coordinator can take, do not
+// become ever smaller, which would be ever more.
+func TestTilesThatWaitOnTheirWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seconds, way = 100, 3 * ceiling / 2
+		job := fakeJob{1000, 1000}
+		distant := distantDevice{sleeper{"distant", tiler.Uniform(1), 1e6 / seconds}, way, make(chan struct{}, 1)}
+		report, err := Run(t.Context(), job, []Device{distant}, nowhere{}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Tiles first have to grow, with one and a half seconds for each.
+		if ratio := report.Makespan.Seconds() / seconds; ratio > 1.5 {
+			t.Errorf("makespan ÷ ideal is %.2f, with %d tiles", ratio, report.Devices[0].Tiles)
+		}
+	})
 }
 
 // crowdedDevice is like a device of another host with one slot: it has more tiles
