@@ -42,6 +42,7 @@ var imports = map[string][]string{
 	"internal/version":   {},
 	"internal/views":     {},
 	"bench/*":            {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "internal/views", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
+	"bench/launchers/*":  {"kernels", "kernels/cpu"},
 	"bench/soak":         {".", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/stat", "gonum.org/v1/plot", "gonum.org/v1/plot/plotter", "gonum.org/v1/plot/vg", "gonum.org/v1/plot/vg/draw", "gonum.org/v1/plot/vg/vgimg", "gonum.org/v1/plot/vg/vgsvg"},
 	"bench/internal/*":   {".", "kernels", "tiler"},
 	"cmd/gpurun":         {".", "internal/machine", "internal/npy", "internal/output", "internal/picture", "internal/version", "internal/views", "github.com/dustin/go-humanize", "github.com/mattn/go-runewidth", "github.com/spf13/cobra", "github.com/vbauerster/mpb/v8", "github.com/vbauerster/mpb/v8/decor", "golang.org/x/term", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64"},
