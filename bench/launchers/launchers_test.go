@@ -23,6 +23,7 @@ var (
 	seed      = flag.Uint64("seed", 0, "killed: of the moments; 0 for a random one")
 	processes = flag.String("processes", "2,3,4", "alike: how many processes there are")
 	chunks    = flag.String("chunks", "4,16,64,256,990", "the numbers of chunks that the programs in Python are tried with")
+	others    = flag.Float64("others", 1, "the part of the processors' time that other processes may take in a run that counts")
 	kernel    = flag.String("kernel", "generic", "the kernel of all, as GPURUN_CPU has it: generic is plain Go, about as fast as a compiled loop is")
 )
 
@@ -85,7 +86,7 @@ func BenchmarkKilled(t *testing.B) {
 		from = rand.Uint64()
 	}
 	headline()
-	fmt.Printf("\nkilled: the process of the last rank, at moments from seed %d\n", from)
+	fmt.Printf("\nkilled: the process of rank %d of 3, at moments from seed %d\n", victim, from)
 	random := rand.New(rand.NewPCG(from, 0))
 	for t.Loop() {
 		for range *rounds {

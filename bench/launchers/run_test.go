@@ -18,10 +18,14 @@ import (
 	"github.com/gpurun/gpurun/internal/lab"
 )
 
+// victim is the rank of the process that is slowed or killed: it computes, and is on
+// another host than rank 0 and 2, as Hydra ends all on the host of one that dies.
+const victim = 1
+
 // setting is how a contestant is run.
 type setting struct {
 	processes int
-	slowed    bool          // the process of the last rank is
+	slowed    bool          // the victim is
 	killed    time.Duration // the computing after which it is killed; 0 for never
 }
 
@@ -31,6 +35,7 @@ type run struct {
 	makespan  float64 // seconds from the first computing to the last
 	busy      float64 // seconds of computing, of all processes
 	computing int     // processes that computed anything
+	others    float64 // the part of the processors' time that other processes took
 
 	code       int
 	afterwards float64 // seconds from the kill to the end
@@ -46,18 +51,18 @@ func (x *bench) run(t testing.TB, c *contestant, s setting) (r run) {
 	x.clean(t)
 	out := filepath.Join(x.folder, "image.npy")
 	command, env := x.mpiexec(c, s.processes, out)
-	began := time.Now()
+	began, clock := time.Now(), startClock(t)
 	p := x.hosts[0].Start(t, append(x.env(), env...), command[0], command[1:]...)
-	last := fmt.Sprintf("%s.%d", x.processID(), s.processes-1)
+	id := fmt.Sprintf("%s.%d", x.processID(), victim)
 	var killed time.Time
 	switch {
 	case s.killed > 0:
-		killed = kill(t, p, last, s.killed)
+		killed = kill(t, p, id, s.killed)
 	case s.slowed:
-		slow(t, p, last)
+		slow(t, p, id)
 	}
 	r.code = p.Wait()
-	r.wall = time.Since(began).Seconds()
+	r.wall, r.others = time.Since(began).Seconds(), clock.others(t)
 	if s.killed > 0 {
 		r.afterwards = time.Since(killed).Seconds()
 		r.outcome = x.outcome(t, out)

@@ -22,19 +22,19 @@ func (x *bench) measure(t testing.TB, all []*contestant, s setting, rounds int) 
 	for range rounds {
 		alone = append(alone, x.alone(t))
 		for _, c := range all {
-			c.runs = append(c.runs, x.run(t, c, s))
+			c.runs = append(c.runs, x.undisturbed(t, c, s))
 		}
 	}
 	kind := ""
 	cores := float64(hosts)
 	if s.slowed {
 		rate := running.Seconds() / (running + standing).Seconds()
-		kind = fmt.Sprintf(", the last of which runs for %.0f %% of the time", 100*rate)
+		kind = fmt.Sprintf(" of which one runs for %.0f %% of the time", 100*rate)
 		cores = hosts - 1 + rate
 	}
-	fmt.Printf("\n%d processes%s; medians of %d rounds; load before and after %s, %s:\n", s.processes, kind, rounds, before, load())
+	fmt.Printf("\n%d processes%s; medians of %d rounds; load %s before and %s after:\n", s.processes, kind, rounds, before, load())
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\tchunks\tcompute\tmakespan, s\t÷ ideal of those\t÷ ideal of all\t÷ ideal of the cores\twall, s\t÷ gpurun\t\n")
+	fmt.Fprintf(w, "\tchunks\tcompute\tmakespan, s\t÷ ideal of those\t÷ ideal of all\t÷ ideal of the cores\twall, s\t÷ gpurun\tothers\t\n")
 	best := bestOf(all)
 	for _, c := range all {
 		row := []string{c.name, c.chunkText(), fmt.Sprint(c.runs[0].computing)}
@@ -45,6 +45,7 @@ func (x *bench) measure(t testing.TB, all []*contestant, s setting, rounds int) 
 			func(i int, r run) float64 { return r.makespan / (alone[i] / cores) },
 			func(_ int, r run) float64 { return r.wall },
 			func(i int, r run) float64 { return r.wall / all[0].runs[i].wall },
+			func(_ int, r run) float64 { return r.others },
 		} {
 			row = append(row, fmt.Sprintf("%.3f", c.median(value)))
 		}
@@ -80,7 +81,7 @@ func bestOf(all []*contestant) (best []*contestant) {
 func (x *bench) alone(t testing.TB) float64 {
 	t.Helper()
 	one := &contestant{name: "gpurun alone", command: append([]string{x.gpurun}, append(x.mandel(), "--quiet", "--json")...)}
-	return x.run(t, one, setting{processes: 1}).busy
+	return x.undisturbed(t, one, setting{processes: 1}).busy
 }
 
 // median returns the median of what value has of each round's run.
