@@ -34,7 +34,7 @@ func waitCalm(t testing.TB) {
 	for *others < 1 {
 		c := startClock(t)
 		time.Sleep(300 * time.Millisecond)
-		if c.others(t) <= *others {
+		if startClock(t).since(c).others(0) <= *others {
 			return
 		}
 	}
@@ -42,8 +42,9 @@ func waitCalm(t testing.TB) {
 
 // clock measures what becomes of the processors' time.
 type clock struct {
-	all, busy int           // ticks
-	own       time.Duration // of this process, and those that it has started and that have ended
+	all, busy time.Duration // of all processors
+	own       time.Duration // of this process, among it the switch of the lab
+	children  time.Duration // of the processes that it has started and that have ended
 }
 
 func startClock(t testing.TB) (c clock) {
@@ -60,27 +61,34 @@ func startClock(t testing.TB) (c clock) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.all += n
+		ticks := time.Duration(n) * time.Second / 100
+		c.all += ticks
 		if i != idle && i != iowait {
-			c.busy += n
+			c.busy += ticks
 		}
 	}
-	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
-		var r syscall.Rusage
-		if err := syscall.Getrusage(who, &r); err != nil {
-			t.Fatal(err)
-		}
-		c.own += time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	}
+	c.own, c.children = spent(t, syscall.RUSAGE_SELF), spent(t, syscall.RUSAGE_CHILDREN)
 	return c
 }
 
-// others returns the part of the processors' time since c was started that went to other
-// processes, and to other machines on the same host.
-func (c clock) others(t testing.TB) float64 {
+// spent returns the processors' time that processes have used so far.
+func spent(t testing.TB, who int) time.Duration {
 	t.Helper()
-	now := startClock(t)
-	const tick = time.Second / 100
-	busy := time.Duration(now.busy-c.busy)*tick - (now.own - c.own)
-	return max(0, busy.Seconds()/(time.Duration(max(1, now.all-c.all))*tick).Seconds())
+	var r syscall.Rusage
+	if err := syscall.Getrusage(who, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// since returns the differences to an earlier clock.
+func (c clock) since(before clock) clock {
+	return clock{c.all - before.all, c.busy - before.busy, c.own - before.own, c.children - before.children}
+}
+
+// others returns the part of the processors' time of a difference that went to other
+// processes than this one and those that used so many seconds, and to other machines on the
+// same host.
+func (c clock) others(used float64) float64 {
+	return max(0, (c.busy-c.own).Seconds()-used) / max(1e-9, c.all.Seconds())
 }

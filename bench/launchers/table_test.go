@@ -34,7 +34,7 @@ func (x *bench) measure(t testing.TB, all []*contestant, s setting, rounds int) 
 	}
 	fmt.Printf("\n%d processes%s; medians of %d rounds; load %s before and %s after:\n", s.processes, kind, rounds, before, load())
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\tchunks\tcompute\tmakespan, s\t÷ ideal of those\t÷ ideal of all\t÷ ideal of the cores\twall, s\t÷ gpurun\tothers\t\n")
+	fmt.Fprintf(w, "\tchunks\tcompute\tmakespan, s\t÷ ideal of those\t÷ ideal of all\t÷ ideal of the cores\twall, s\t÷ gpurun\tCPU, s\tothers\t\n")
 	best := bestOf(all)
 	for _, c := range all {
 		row := []string{c.name, c.chunkText(), fmt.Sprint(c.runs[0].computing)}
@@ -45,6 +45,7 @@ func (x *bench) measure(t testing.TB, all []*contestant, s setting, rounds int) 
 			func(i int, r run) float64 { return r.makespan / (alone[i] / cores) },
 			func(_ int, r run) float64 { return r.wall },
 			func(i int, r run) float64 { return r.wall / all[0].runs[i].wall },
+			func(_ int, r run) float64 { return r.cpu },
 			func(_ int, r run) float64 { return r.others },
 		} {
 			row = append(row, fmt.Sprintf("%.3f", c.median(value)))
