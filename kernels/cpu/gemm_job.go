@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
 
@@ -252,7 +251,7 @@ func relax(waited int) {
 	case waited < 20*spins:
 		runtime.Gosched()
 	default:
-		time.Sleep(20 * time.Microsecond)
+		nap()
 	}
 }
 
