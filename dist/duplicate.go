@@ -66,7 +66,7 @@ func (q *queue) owing(now time.Time) *owing {
 	var all []*debtor
 	for _, l := range q.live {
 		d := &debtor{lease: l, left: l.left(now)}
-		if cost, any := d.leastOwed(now); any && q.mayPay(cost, fastest, d.left) {
+		if cost, ok := d.leastOwed(now); ok && q.mayPay(cost, fastest, d.left) {
 			all = append(all, d)
 		}
 	}
@@ -96,7 +96,7 @@ func (o *owing) duplicate(p *puller) *lease {
 		if d.left <= p.grain().Seconds() {
 			return nil // as have those after it
 		}
-		if _, any := d.leastOwed(o.now); !any {
+		if _, ok := d.leastOwed(o.now); !ok {
 			*at = d.next
 			continue
 		}
@@ -133,13 +133,13 @@ func (l *lease) owes(p *puller, now time.Time) []*piece {
 
 // leastOwed returns the least cost of the pieces that anybody may compute again for l, and
 // whether there are any.
-func (l *lease) leastOwed(now time.Time) (cost float64, any bool) {
+func (l *lease) leastOwed(now time.Time) (cost float64, ok bool) {
 	for _, x := range l.pieces {
-		if (!any || x.cost < cost) && l.answersFirst(x, now) {
-			cost, any = x.cost, true
+		if (!ok || x.cost < cost) && l.answersFirst(x, now) {
+			cost, ok = x.cost, true
 		}
 	}
-	return cost, any
+	return cost, ok
 }
 
 // pays reports whether p, with all others that are idle, would have computed

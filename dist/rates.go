@@ -35,6 +35,9 @@ const (
 	// large one.
 	growth = 0.5
 
+	// crowdedGrowth takes its place where results wait for long, as each step does.
+	crowdedGrowth = 4
+
 	// memory is how much a tile weighs in the rate against the one after it.
 	memory = 0.8
 )
@@ -143,11 +146,15 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	if r == 0 {
 		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
 	}
-	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
-	// The grain is of time on the device. Where tiles wait longer on their way than the
-	// ceiling, since there are more than the coordinator can take, they would else become
-	// ever smaller, and ever more.
-	return max(seconds*r, p.grain().Seconds()*max(r, p.onDevice.perSecond())), q.maxArea
+	grain, tile, grows := p.grain(), &p.rate, growth
+	if grain == ceiling {
+		// Results wait for about as long as a tile is meant to take at most, since there are
+		// more than the coordinator can take. Were that counted as time of tiles they would
+		// become ever smaller, and ever more.
+		tile, grows = &p.onDevice, crowdedGrowth
+	}
+	seconds := min(pool/(factor*rates), ceiling.Seconds(), grows*tile.busy)
+	return max(seconds*tile.perSecond(), grain.Seconds()*r), q.maxArea
 }
 
 const (
