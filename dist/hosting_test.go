@@ -52,11 +52,11 @@ func TestAnswersPileUp(t *testing.T) {
 			_ = writePieces(p.control, all) // the session may end before
 			select {
 			case <-p.mux.CloseChan():
-			case <-time.After(silence / 2):
+			case <-time.After(time.Minute):
 				t.Error("the session goes on")
 			}
 			p.leave()
-			if !within(t, time.Second, "the log says why", func() bool { return strings.Contains(h.logged(), test.says) }) {
+			if !within(t, time.Minute, "the log says why", func() bool { return strings.Contains(h.logged(), test.says) }) {
 				t.Log(h.logged())
 			}
 		})

@@ -184,7 +184,7 @@ type shallow struct{ Device }
 func runBeside(t *testing.T, job *knownJob, devices []Device, join <-chan Device) (r *Report, log string) {
 	t.Helper()
 	var text lockedLog
-	local := &mandelDevice{id: "local", pause: 10 * time.Millisecond}
+	local := &mandelDevice{id: "local", pause: 40 * time.Millisecond}
 	sink := newImageSink(job.Mandelbrot)
 	r, err := Run(t.Context(), job.Mandelbrot, append([]Device{local}, devices...), sink, Options{
 		Tiles: 600, Join: join, Spans: true, Log: slog.New(slog.NewTextHandler(&text, nil)),
