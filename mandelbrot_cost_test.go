@@ -43,7 +43,7 @@ func TestCostInside(t *testing.T) {
 	for i := 0; i < w*h; i += 2 {
 		inside = append(inside, i)
 	}
-	costInside(maxIter, job, inside, costs)
+	costInside(maxIter, job, inside, cycleSteps, costs)
 	for i, cost := range costs {
 		if i%2 == 1 && cost != 0 || i%2 == 0 && (cost < cycleLook || cost > cycleLeast) {
 			t.Fatalf("pixel %d costs %g", i, cost)
@@ -51,11 +51,73 @@ func TestCostInside(t *testing.T) {
 	}
 	job.Julia, job.CRe, job.CIm = true, -0.39054087021840008, -0.58678790734696873
 	job.CX, job.CY = []float64{-0.3687}, []float64{-0.3}
-	if costInside(maxIter, job, []int{0}, costs); costs[0] != maxIter {
+	if costInside(maxIter, job, []int{0}, cycleSteps, costs); costs[0] != maxIter {
 		t.Errorf("an orbit without a cycle costs %g", costs[0])
 	}
-	costInside(maxIter, job, nil, nil)
+	costInside(maxIter, job, nil, cycleSteps, nil)
 	if costs[0] = math.NaN(); stepsToCycle(job, 0, 0) != 0 {
 		t.Error("no step was allowed")
+	}
+}
+
+// Orbits that take longer than anybody looks cost what such orbits do: at the edge of the set,
+// where ever fewer last ever longer, and inside of a disc on which none ever repeats itself.
+func TestCostOfOrbitsThatTakeLong(t *testing.T) {
+	const w, h, maxIter = 400, 220, 200_000
+	job := &kernels.Mandelbrot{T: kernels.Float64, MaxIter: maxIter}
+	job.CX, job.CY = kernels.Axes(job.T, -0.5, -0.475, 3, w, h)
+	var inside []int
+	for i := range w * h {
+		if p := complex(job.CX[i%w], job.CY[i/w]); !job.Interior(i%w, i/w) && stays(p, 600) {
+			inside = append(inside, i)
+		}
+	}
+	costs, truth, guess := make([]float64, w*h), 0.0, 0.0
+	costInside(maxIter, job, inside, len(inside)*cycleLeast, costs)
+	for _, i := range inside {
+		truth += min(maxIter, 2*float64(stepsToCycle(job, i, maxIter))+cycleLook)
+		guess += costs[i]
+	}
+	if ratio := guess / truth; ratio < 0.4 || ratio > 2.5 {
+		t.Errorf("%d pixels are thought to cost %.2f of what they do", len(inside), ratio)
+	}
+	if never := stepsBeyond(1000, maxIter, 5000, 5000); never < 0.9*maxIter {
+		t.Errorf("orbits of which none ends are thought to end after %g steps", never)
+	}
+}
+
+// stays reports whether the orbit of c is still near after so many steps.
+func stays(c complex128, steps int) bool {
+	z := complex128(0)
+	for range steps {
+		if z = z*z + c; real(z)*real(z)+imag(z)*imag(z) > 4 {
+			return false
+		}
+	}
+	return true
+}
+
+// A few samples that are all of the cost say little of where else there is some.
+func TestSmoothedSample(t *testing.T) {
+	few := costSample{cols: 100, rows: 10, costs: make([]float64, 1000)}
+	few.costs[17], few.costs[500] = 1e6, 1e6
+	before := few.mean()
+	if n := few.effective(); n < 2 || n > 2.1 {
+		t.Errorf("two of a thousand count as %g", n)
+	}
+	few.smooth()
+	if after := few.mean(); math.Abs(after-before) > 0.02*before {
+		t.Errorf("all cost %g in place of %g", after, before)
+	}
+	if least := few.costs[0]; least < 0.5*before || least > before {
+		t.Errorf("a pixel costs %g where the mean is %g", least, before)
+	}
+	many := costSample{cols: 100, rows: 10, costs: make([]float64, 1000)}
+	for i := range many.costs {
+		many.costs[i] = float64(i % 2 * 1000)
+	}
+	many.smooth()
+	if most := many.costs[1]; most < 980 || many.costs[0] > 10 {
+		t.Errorf("pixels cost %g and %g in place of 0 and 1000", many.costs[0], most)
 	}
 }

@@ -164,7 +164,10 @@ func (p *pausedHost) react(h *scriptedHost, f frame) {
 		given := func(l leaseMessage) bool { return l.Lease == cancel.Lease }
 		i := slices.IndexFunc(p.held, given)
 		if i < 0 {
-			p.waiting = slices.DeleteFunc(p.waiting, given) // the machine is slow
+			if j := slices.IndexFunc(p.waiting, given); j >= 0 { // the machine is slow
+				p.waiting = slices.Delete(p.waiting, j, j+1)
+				h.say(h.control, mustFrame(typeFailed, failedMessage{Lease: cancel.Lease, Lost: true, Error: "stopped"}))
+			}
 			return
 		}
 		p.giveUp(h, i, p.held[i])

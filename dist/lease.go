@@ -14,9 +14,12 @@ import (
 // When a lease is given up.
 const (
 	// A lease is lost deadlineFactor × its predicted time + deadlineSlack
-	// after it was granted.
+	// after it was granted, but not before nothing of its device has come on for
+	// patience: predictions may be off by more, and what was done would have to be done
+	// again. Hosts say at each heartbeat what has come on.
 	deadlineFactor = 4
 	deadlineSlack  = time.Second
+	patience       = 2*heartbeat + deadlineSlack
 
 	// A lease of a puller with an unknown rate is lost when nothing of its
 	// device has come on for so long, and the next one of the puller after twice
@@ -104,17 +107,20 @@ func (q *queue) limit(l *lease) time.Duration {
 	return silenceLimit << l.puller.givenUp
 }
 
-// dueAt returns when the queue's alarm has something to say about l. A live lease that
-// is not rated, or is long, lasts for as long as its device comes on. q.mu is held.
+// dueAt returns when the queue's alarm has something to say about l. A live lease lasts
+// for as long as its device comes on. q.mu is held.
 func (l *lease) dueAt() time.Time {
-	if !l.live || !l.keeps {
+	if !l.live {
 		return l.due
 	}
-	limit := progressLimit
-	if !l.rated {
+	limit := patience
+	switch {
+	case !l.rated:
 		limit = l.puller.q.limit(l)
+	case l.long():
+		limit = progressLimit
 	}
-	if kept := l.puller.device.cameOn.Add(limit); kept.After(l.due) && (!l.rated || l.long()) {
+	if kept := l.puller.device.cameOn.Add(limit); kept.After(l.due) {
 		return kept
 	}
 	return l.due
@@ -145,6 +151,7 @@ func (q *queue) overdue() {
 	q.alarmAt = time.Time{}
 	now := time.Now()
 	for _, l := range slices.Concat(q.live, q.revoked) {
+		l.puller.device.noteMoved(now)
 		switch {
 		case q.over:
 			return
@@ -267,11 +274,11 @@ func (l *lease) answer() bool {
 	return l.live
 }
 
-// progress returns what to call when the device has come some way, or nil if
-// it makes no difference.
+// progress returns what to call when the device has come some way. Of leases that are
+// expected to end soon it takes nanoseconds.
 func (l *lease) progress() func() {
 	if !l.keeps {
-		return nil
+		return l.puller.device.move
 	}
 	return l.keep
 }

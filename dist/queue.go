@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gpurun/gpurun/kernels"
@@ -102,7 +103,8 @@ type deviceUse struct {
 	wrong    bool
 
 	learning int       // its pullers that are
-	cameOn   time.Time // when it last said that a tile came some way
+	cameOn   time.Time // when it last said that a tile came some way; see noteMoved
+	moved    atomic.Bool
 
 	// Beside a puller for each slot there may be spare ones, up to most pullers
 	// together; resting are those that are not needed now. See enlist.
@@ -111,6 +113,21 @@ type deviceUse struct {
 }
 
 func (d *deviceUse) inUse() bool { return d.aside == nil }
+
+// move notes that the device has come some way, for noteMoved.
+func (d *deviceUse) move() {
+	if !d.moved.Load() { // a store has a price
+		d.moved.Store(true)
+	}
+}
+
+// noteMoved has the device have come on now if it has since this was last called. q.mu is
+// held.
+func (d *deviceUse) noteMoved(now time.Time) {
+	if d.moved.Swap(false) {
+		d.cameOn = now
+	}
+}
 
 // putAside notes why d is not in use any more.
 func (d *deviceUse) putAside(cause *DeviceError) { d.aside, d.asideAt = cause, time.Now() }

@@ -91,16 +91,21 @@ func TestKeepHoldsALeaseOfUnknownLength(t *testing.T) {
 		if err := answer(l, time.Second); err != nil {
 			t.Fatal(err)
 		}
-		// The rate is known now, and with it the deadline.
+		// The rate is known now, and with it the deadline, before which nothing need come on.
 		l = mustPull(t, p)
 		time.Sleep(deadlineFactor*l.predicted + deadlineSlack - 1)
 		if l.keep(); l.ctx.Err() != nil {
 			t.Error("a lease has ended before its deadline")
 		}
+		time.Sleep(patience - 1)
+		synctest.Wait()
+		if l.ctx.Err() != nil {
+			t.Error("a lease has ended though its device has come on")
+		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if l.ctx.Err() == nil {
-			t.Error("keep moved the deadline of a lease whose length is known")
+			t.Error("a lease lives whose device does not come on any more")
 		}
 		q.stop(errHung)
 	})
@@ -137,23 +142,6 @@ func TestProgressKeepsWhatWaitsOnTheDevice(t *testing.T) {
 		}
 		q.stop(errHung)
 	})
-}
-
-func TestProgressIsNotAskedForWhereAllRatesAreKnown(t *testing.T) {
-	job := fakeJob{10, 10}
-	q := newQueue(job, newCheckSink(job), Options{Tiles: 10})
-	d := q.use("a", 2)
-	a, b := q.join(d, 0), q.join(d, 1)
-	for i, p := range []*puller{a, b, a} {
-		l := mustPull(t, p)
-		if asked := l.progress() != nil; asked != (i < 2) {
-			t.Errorf("lease %d: asked for progress: %t", i, asked)
-		}
-		if err := answer(l, time.Second); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q.stop(errHung)
 }
 
 func TestPullHonoursItsContext(t *testing.T) {

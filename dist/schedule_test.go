@@ -258,3 +258,46 @@ func TestLongTilesThatWaitOnTheirDevice(t *testing.T) {
 		}
 	})
 }
+
+// knottyDevice computes an element in a millisecond, but one that takes much longer, and says
+// now and then that it comes on.
+type knottyDevice struct {
+	knot  kernels.Tile
+	takes time.Duration
+}
+
+func (d knottyDevice) ID() string                                                 { return "knotty" }
+func (d knottyDevice) Slots() int                                                 { return 1 }
+func (d knottyDevice) Close() error                                               { return nil }
+func (d knottyDevice) Begin(context.Context, kernels.Job) (kernels.Runner, error) { return d, nil }
+
+func (d knottyDevice) Run(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
+	left := time.Duration(t.Area()) * time.Millisecond
+	if !t.Intersect(d.knot).Empty() {
+		left += d.takes
+	}
+	for ; left > 0; left -= time.Second {
+		if err := pause(ctx, min(left, time.Second)); err != nil {
+			return err
+		}
+		r.Advance()
+	}
+	return nil
+}
+
+// A tile that takes a hundred times as long as it was predicted to is not lost while its
+// device comes on: all would have to be done again.
+func TestATileThatTakesMuchLongerThanPredicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const takes = 100 * time.Second
+		job := fakeJob{100, 100}
+		knotty := knottyDevice{kernels.Tile{X: 50, Y: 50, W: 1, H: 1}, takes}
+		report, err := Run(t.Context(), job, []Device{knotty}, nowhere{}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := takes + time.Duration(job.Bounds().Area())*time.Millisecond; report.Lost > 0 || report.Makespan > want+time.Second {
+			t.Errorf("%d leases were lost, and it took %v in place of %v", report.Lost, report.Makespan, want)
+		}
+	})
+}
