@@ -35,7 +35,8 @@ const (
 	// large one.
 	growth = 0.5
 
-	// crowdedGrowth takes its place where results wait for long, as each step does.
+	// crowdedGrowth takes its place, of the time on the device, where results wait for long, as
+	// each step does.
 	crowdedGrowth = 4
 
 	// memory is how much a tile weighs in the rate against the one after it.
@@ -146,15 +147,13 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 	if r == 0 {
 		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
 	}
-	grain, tile, grows := p.grain(), &p.rate, growth
-	if grain == ceiling {
-		// Results wait for about as long as a tile is meant to take at most, since there are
-		// more than the coordinator can take. Were that counted as time of tiles they would
-		// become ever smaller, and ever more.
-		tile, grows = &p.onDevice, crowdedGrowth
-	}
-	seconds := min(pool/(factor*rates), ceiling.Seconds(), grows*tile.busy)
-	return max(seconds*tile.perSecond(), grain.Seconds()*r), q.maxArea
+	// The grain is of time on the device. Were the time counted that results wait, where there
+	// are more than the coordinator can take, tiles would become ever smaller, and ever more.
+	// A stall on the line is no reason to take much more at once.
+	grain := p.grain()
+	there := min(grain.Seconds(), crowdedGrowth*p.onDevice.busy) * p.onDevice.perSecond()
+	seconds := min(pool/(factor*rates), ceiling.Seconds(), growth*p.rate.busy)
+	return max(seconds*r, grain.Seconds()*r, there), q.maxArea
 }
 
 const (
