@@ -26,27 +26,86 @@ const (
 	Float32 DType = iota + 1
 	Float64
 	Uint32
+	Int32
+	Int64
+	Uint64
+	Int16
+	Uint16
+	Int8
+	Uint8
 )
 
-// Size returns the bytes that one element takes.
+// dtypes are the element types: the short name, the bytes of an element, and the name in
+// OpenCL C.
+var dtypes = [...]struct {
+	name   string
+	size   int
+	opencl string
+}{
+	Float32: {"f32", 4, "float"}, Float64: {"f64", 8, "double"},
+	Int8: {"i8", 1, "char"}, Int16: {"i16", 2, "short"}, Int32: {"i32", 4, "int"}, Int64: {"i64", 8, "long"},
+	Uint8: {"u8", 1, "uchar"}, Uint16: {"u16", 2, "ushort"}, Uint32: {"u32", 4, "uint"}, Uint64: {"u64", 8, "ulong"},
+}
+
+// Valid reports whether d is one of the element types.
+func (d DType) Valid() bool { return d >= 1 && int(d) < len(dtypes) }
+
+// Size returns the bytes that one element takes, or 4 if d is no element type.
 func (d DType) Size() int {
-	if d == Float64 {
-		return 8
+	if d.Valid() {
+		return dtypes[d].size
 	}
 	return 4
 }
 
 // String returns the short name that the command line and the reports use.
 func (d DType) String() string {
-	switch d {
-	case Float32:
-		return "f32"
-	case Float64:
-		return "f64"
-	case Uint32:
-		return "u32"
+	if d.Valid() {
+		return dtypes[d].name
 	}
 	return fmt.Sprintf("DType(%d)", uint8(d))
+}
+
+// OpenCL returns the type's name in OpenCL C, or "" if d is no element type.
+func (d DType) OpenCL() string {
+	if d.Valid() {
+		return dtypes[d].opencl
+	}
+	return ""
+}
+
+// Float reports whether d is a floating-point type.
+func (d DType) Float() bool { return d == Float32 || d == Float64 }
+
+// Number is any of the element types.
+type Number interface {
+	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
+}
+
+// TypeOf returns the element type T.
+func TypeOf[T Number]() DType {
+	var zero T
+	switch any(zero).(type) {
+	case float32:
+		return Float32
+	case float64:
+		return Float64
+	case int8:
+		return Int8
+	case int16:
+		return Int16
+	case int32:
+		return Int32
+	case int64:
+		return Int64
+	case uint8:
+		return Uint8
+	case uint16:
+		return Uint16
+	case uint32:
+		return Uint32
+	}
+	return Uint64
 }
 
 // Job is one problem whose output is a rectangle of elements. A job is
@@ -140,7 +199,7 @@ func ResultBytes(job Job, t Tile) int {
 // Elements returns plane, a plane of a Result or of a whole output, as a slice
 // of its elements. The two share their memory. It panics if plane is not a
 // whole number of elements.
-func Elements[T uint32 | float32 | float64](plane []byte) []T {
+func Elements[T Number](plane []byte) []T {
 	var zero T
 	size := int(unsafe.Sizeof(zero))
 	if len(plane)%size != 0 {
@@ -153,7 +212,7 @@ func Elements[T uint32 | float32 | float64](plane []byte) []T {
 }
 
 // Bytes returns the memory of elements as bytes: the inverse of Elements.
-func Bytes[T uint32 | float32 | float64](elements []T) []byte {
+func Bytes[T Number](elements []T) []byte {
 	if len(elements) == 0 {
 		return nil
 	}

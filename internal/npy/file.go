@@ -29,6 +29,19 @@ type File struct {
 // Open opens the matrix in the file at path. The error matches ErrFormat if there
 // is none that can be read, or what package os says.
 func Open(path string) (*File, error) {
+	f, err := OpenArray(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Matrix(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// OpenArray is Open for arrays of any number of dimensions and of all element types.
+func OpenArray(path string) (*File, error) {
 	// A pipe without a writer would block.
 	info, err := os.Stat(path)
 	switch {
@@ -106,6 +119,12 @@ func Read[T float32 | float64](f *File, to []T, t kernels.Tile) error {
 // within Lines, into to, packed.
 func (f *File) ReadBytes(to []byte, t kernels.Tile) error {
 	_, length := f.Lines()
+	return f.ReadLines(to, t, length)
+}
+
+// ReadLines is ReadBytes where the elements of the file, in the order in which they lie there,
+// are taken for lines of the given length.
+func (f *File) ReadLines(to []byte, t kernels.Tile, length int) error {
 	size := int64(f.Type.Size())
 	at := f.offset + (int64(t.Y)*int64(length)+int64(t.X))*size
 	lines, width := t.H, t.W*int(size)

@@ -23,11 +23,13 @@ func formatError(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrFormat}, args...)...)
 }
 
-// Header says what a file holds.
+// Header says what a file holds: a matrix, or an array of any number of dimensions, which is
+// then taken for a matrix whose rows are what lies along its last dimension.
 type Header struct {
 	Type       kernels.DType
 	Rows, Cols int
-	Fortran    bool // column by column
+	Fortran    bool  // column by column
+	Shape      []int // of an array that is no matrix; nil for a matrix
 }
 
 // Uint32 is the type of counts.
@@ -46,7 +48,11 @@ const (
 )
 
 // descriptions are the element types, as the format spells them, little-endian.
-var descriptions = map[kernels.DType]string{kernels.Float32: "<f4", kernels.Float64: "<f8", kernels.Uint32: "<u4"}
+var descriptions = map[kernels.DType]string{
+	kernels.Float32: "<f4", kernels.Float64: "<f8",
+	kernels.Int8: "|i1", kernels.Int16: "<i2", kernels.Int32: "<i4", kernels.Int64: "<i8",
+	kernels.Uint8: "|u1", kernels.Uint16: "<u2", kernels.Uint32: "<u4", kernels.Uint64: "<u8",
+}
 
 // ReadHeader reads the header of a .npy file, and returns the bytes that it takes:
 // the data follow. The error matches ErrFormat, or is r's.
@@ -101,26 +107,53 @@ func parse(text string) (h Header, err error) {
 		return h, err
 	}
 	h.Fortran = d.fortran
-	switch d.descr {
-	case "<f4":
-		h.Type = kernels.Float32
-	case "<f8":
-		h.Type = kernels.Float64
-	case "<u4":
-		h.Type = kernels.Uint32
-	case ">f4", ">f8", ">u4":
-		return h, formatError("its elements, %q, are big-endian: convert them, with a.astype(%q)", d.descr, "<"+d.descr[1:])
-	default:
+	for t, descr := range descriptions {
+		switch d.descr {
+		case descr:
+			h.Type = t
+		case ">" + descr[1:]:
+			if t.Size() > 1 {
+				return h, formatError("its elements, %q, are big-endian: convert them, with a.astype(%q)", d.descr, descr)
+			}
+		}
+	}
+	if !h.Type.Valid() {
 		return h, formatError("its elements are of type %.40q: convert them, with a.astype('<f4') or a.astype('<f8')", d.descr)
 	}
-	if len(d.shape) != 2 {
-		return h, formatError("it has %d dimensions: a matrix has 2", len(d.shape))
+	return h, h.setShape(d.shape)
+}
+
+// setShape sets the rows and columns of an array with so many elements along each dimension.
+func (h *Header) setShape(shape []int) error {
+	h.Rows, h.Cols = 1, 1
+	if n := len(shape); n > 0 {
+		h.Cols = shape[n-1]
+		for _, side := range shape[:n-1] {
+			if side > 0 && h.Rows > math.MaxInt64/side {
+				return formatError("its elements, %v, cannot be counted", shape)
+			}
+			h.Rows *= side
+		}
 	}
-	h.Rows, h.Cols = d.shape[0], d.shape[1]
+	if len(shape) != 2 {
+		h.Shape = append([]int{}, shape...)
+	}
 	if h.Rows > 0 && h.Cols > (math.MaxInt64-longest)/h.Rows/h.Type.Size() {
-		return h, formatError("%d×%d elements cannot be counted in bytes", h.Rows, h.Cols)
+		return formatError("%d×%d elements cannot be counted in bytes", h.Rows, h.Cols)
 	}
-	return h, nil
+	return nil
+}
+
+// Matrix returns an error that matches ErrFormat unless h is of a matrix of numbers that are
+// multiplied.
+func (h Header) Matrix() error {
+	if h.Type != kernels.Float32 && h.Type != kernels.Float64 && h.Type != kernels.Uint32 {
+		return formatError("its elements are of type %.40q: convert them, with a.astype('<f4') or a.astype('<f8')", descriptions[h.Type])
+	}
+	if h.Shape != nil {
+		return formatError("it has %d dimensions: a matrix has 2", len(h.Shape))
+	}
+	return nil
 }
 
 // bytes returns how long the data are.
@@ -132,12 +165,28 @@ func (h Header) Append(to []byte) []byte {
 	if h.Fortran {
 		fortran = "True"
 	}
-	text := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%d, %d), }", descriptions[h.Type], fortran, h.Rows, h.Cols)
+	text := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': %s, }", descriptions[h.Type], fortran, h.tuple())
 	start := len(magic) + 4
 	text += strings.Repeat(" ", align-1-(start+len(text))%align) + "\n"
 	to = append(append(to, magic...), 1, 0)
 	to = binary.LittleEndian.AppendUint16(to, uint16(len(text)))
 	return append(to, text...)
+}
+
+// tuple returns the shape as Python writes it.
+func (h Header) tuple() string {
+	shape := h.Shape
+	if shape == nil {
+		shape = []int{h.Rows, h.Cols}
+	}
+	var sides []string
+	for _, n := range shape {
+		sides = append(sides, strconv.Itoa(n))
+	}
+	if len(sides) == 1 {
+		return "(" + sides[0] + ",)"
+	}
+	return "(" + strings.Join(sides, ", ") + ")"
 }
 
 // dictionary is the header as it is written.

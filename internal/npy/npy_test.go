@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func TestReadsNumPy(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			if f.Header != c.header {
+			if !reflect.DeepEqual(f.Header, c.header) {
 				t.Fatalf("the header is %+v, want %+v", f.Header, c.header)
 			}
 			switch f.Type {
@@ -103,6 +104,25 @@ func TestRefusesByName(t *testing.T) {
 		}
 		if !errors.Is(err, ErrFormat) || !strings.Contains(fmt.Sprint(err), part) || !strings.HasPrefix(fmt.Sprint(err), "open "+path) {
 			t.Errorf("%s: got %v, want one that says %q", name, err, part)
+		}
+	}
+}
+
+// TestReadsArrays opens what is no matrix, and of other types.
+func TestReadsArrays(t *testing.T) {
+	for name, want := range map[string]Header{
+		"i64":    {Type: kernels.Int64, Rows: rows, Cols: cols},
+		"vector": {Type: kernels.Float64, Rows: 1, Cols: 5, Shape: []int{5}},
+		"cube":   {Type: kernels.Float64, Rows: 6, Cols: 4, Shape: []int{2, 3, 4}},
+		"scalar": {Type: kernels.Float64, Rows: 1, Cols: 1, Shape: []int{}},
+	} {
+		f, err := OpenArray(filepath.Join("testdata", name+".npy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if !reflect.DeepEqual(f.Header, want) {
+			t.Errorf("%s: the header is %+v, want %+v", name, f.Header, want)
 		}
 	}
 }
@@ -224,20 +244,26 @@ func TestChanged(t *testing.T) {
 func TestAppend(t *testing.T) {
 	for _, h := range []Header{
 		{Type: kernels.Float32, Rows: 1, Cols: 2}, {Type: kernels.Float64, Rows: 3, Cols: 1 << 40, Fortran: true}, {Type: kernels.Uint32},
+		{Type: kernels.Int16, Rows: 1, Cols: 7, Shape: []int{7}}, {Type: kernels.Uint8, Rows: 6, Cols: 4, Shape: []int{2, 3, 4}},
+		{Type: kernels.Int64, Rows: 1, Cols: 1, Shape: []int{}},
 	} {
+		shape := h.Shape
+		if shape == nil {
+			shape = []int{h.Rows, h.Cols}
+		}
 		data := h.Append([]byte("before"))[len("before"):]
 		if len(data)%align != 0 {
 			t.Errorf("%+v: the data begin at %d, which is not aligned", h, len(data))
 		}
 		got, offset, err := ReadHeader(bytes.NewReader(data))
-		if err != nil || got != h || offset != int64(len(data)) {
+		if err != nil || !reflect.DeepEqual(got, h) || offset != int64(len(data)) {
 			t.Errorf("%+v became %+v of %d bytes, %v", h, got, offset, err)
 		}
 		r, err := npyio.NewReader(bytes.NewReader(data))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := r.Header.Descr; d.Type != descriptions[h.Type] || d.Fortran != h.Fortran || len(d.Shape) != 2 || d.Shape[0] != h.Rows || d.Shape[1] != h.Cols {
+		if d := r.Header.Descr; d.Type != descriptions[h.Type] || d.Fortran != h.Fortran || !slices.Equal(d.Shape, shape) {
 			t.Errorf("another library reads %+v", d)
 		}
 	}
@@ -268,7 +294,7 @@ func FuzzHeader(f *testing.F) {
 		if offset > int64(len(data)) || h.Rows < 0 || h.Cols < 0 || h.bytes() < 0 {
 			t.Fatalf("%+v of %d bytes", h, offset)
 		}
-		if again, _, err := ReadHeader(bytes.NewReader(h.Append(nil))); err != nil || again != h {
+		if again, _, err := ReadHeader(bytes.NewReader(h.Append(nil))); err != nil || !reflect.DeepEqual(again, h) {
 			t.Fatalf("%+v became %+v, %v", h, again, err)
 		}
 	})

@@ -1,0 +1,244 @@
+package kernels
+
+import (
+	"fmt"
+	"math"
+)
+
+// Custom is a kernel that a user brings: a function in OpenCL C over arrays, with its
+// arguments. As a job, its output is a rectangle of W×H elements for each array that the
+// function writes, and it is computed in tiles like any other.
+//
+// The function sees a tile as if it were all there is. It is run with one work-item for each
+// element of the tile: get_global_id(0) is the column in the tile and get_global_id(1) the
+// row. An array that is cut is a pointer to the tile's elements, packed row by row: work-item
+// (i, j) finds its own at [j*columns + i], and others of the tile, but nothing beyond it. How
+// many columns and rows the tile has, and where it is in the whole output, arguments of the role
+// Place say. With Group there are as many more work-items as whole work-groups take.
+type Custom struct {
+	Source string // OpenCL C
+	Entry  string // the function, which is a kernel in Source
+	W, H   int    // of the output
+	Args   []Arg  // one for each parameter, in their order
+	Group  [2]int // the work-items of a work-group in columns and rows; 0 leaves them to the driver
+
+	// Items is how many work-items there are for each column of the output, where they are
+	// not one; 0 counts as 1. Element i has those with get_global_id(0) from Items*i on.
+	Items int
+
+	// Twin is the same in Go, or nil. It writes the elements of its part, and may be called
+	// by several goroutines at once, for different parts.
+	Twin func(Part) error
+}
+
+// Role is what an argument of a Custom is to its function.
+type Role uint8
+
+const (
+	// In is an array of W×H elements that is read; a tile has its part of it.
+	In Role = iota + 1
+
+	// Out is an array of W×H elements, of which each work-item writes its own.
+	Out
+
+	// InOut is both: the function finds there what is read, and leaves what it writes. What
+	// is read is never what another tile has written.
+	InOut
+
+	// Whole is an array of any size, which every tile has whole.
+	Whole
+
+	// Value is a number.
+	Value
+
+	// Local is local memory: so many bytes for each work-group.
+	Local
+
+	// Place is a number that says where the tile is: see the constants of Arg.Bits.
+	Place
+)
+
+// What an argument of the role Place says.
+const (
+	PlaceX    = iota // the column of the tile's first element in the whole output
+	PlaceY           // its row
+	PlaceW           // the tile's columns
+	PlaceH           // its rows
+	PlaceJobW        // the columns of the whole output
+	PlaceJobH        // its rows
+	placeEnd
+)
+
+// Arg is an argument of a Custom.
+type Arg struct {
+	Name string
+	Role Role
+	Type DType // of the elements, or of the number; none for local memory
+
+	// Bits are those of a Value as a number of its type, little-endian; the bytes of Local
+	// memory; or what a Place says.
+	Bits uint64
+
+	// Array has the elements of In, InOut and Whole.
+	Array Array
+
+	// W and H are the size of a Whole array, and W the length of one with Each.
+	W, H int
+
+	// Each, if positive, is how many elements of an In array there are for each element of an
+	// output with one row: element i has those from Each*i on, and the last what there is.
+	Each int
+}
+
+// Span returns the elements of the array a of which t, a tile of the output, has its part.
+func (a Arg) Span(t Tile) Tile {
+	if a.Each > 0 {
+		from := t.X * a.Each
+		return Tile{X: from, W: min(t.W*a.Each, a.W-from), H: 1}
+	}
+	return t
+}
+
+// Weight returns the elements of the array a that an element of the output has at most.
+func (a Arg) Weight() int { return max(a.Each, 1) }
+
+// Array is the elements of an array.
+type Array interface {
+	// Read puts the columns and rows of t into to, packed row by row, in the byte order of the
+	// machine. It may be called by several goroutines at once. An error ends the job.
+	Read(to []byte, t Tile) error
+}
+
+// Memory is an Array in memory, of lines of W elements of Size bytes.
+type Memory struct {
+	Data    []byte
+	W, Size int
+}
+
+// Read implements Array.
+func (m Memory) Read(to []byte, t Tile) error {
+	if part := m.Part(t); part != nil {
+		copy(to, part)
+		return nil
+	}
+	line := t.W * m.Size
+	for y := range t.H {
+		copy(to[y*line:][:line], m.Data[((t.Y+y)*m.W+t.X)*m.Size:])
+	}
+	return nil
+}
+
+// Part returns the elements of t if they lie side by side, or else nil.
+func (m Memory) Part(t Tile) []byte {
+	if t.W != m.W && t.H > 1 {
+		return nil
+	}
+	return m.Data[(t.Y*m.W+t.X)*m.Size:][:t.Area()*m.Size]
+}
+
+// Part is what a twin computes at a time: a tile, or a part of one.
+type Part struct {
+	Tile Tile // of the whole output
+
+	// Data has the elements of each argument that is an array, packed row by row: those of
+	// its Span of Tile, or all of a Whole one. Those of the roles In and Whole are not to be
+	// written.
+	Data [][]byte
+}
+
+// Reads reports whether the elements of a come from a.Array.
+func (a Arg) Reads() bool { return a.Role == In || a.Role == InOut || a.Role == Whole }
+
+// Writes reports whether the function writes to the array a.
+func (a Arg) Writes() bool { return a.Role == Out || a.Role == InOut }
+
+// Cut reports whether a tile has its part of the array a.
+func (a Arg) Cut() bool { return a.Role == In || a.Role == Out || a.Role == InOut }
+
+// At returns what a, of the role Place, says of tile t of a job with the given output.
+func (a Arg) At(t, all Tile) int {
+	switch a.Bits {
+	case PlaceX:
+		return t.X
+	case PlaceY:
+		return t.Y
+	case PlaceW:
+		return t.W
+	case PlaceH:
+		return t.H
+	case PlaceJobW:
+		return all.W
+	}
+	return all.H
+}
+
+// Kernel, Bounds, DType and Planes make a Custom a job.
+func (c *Custom) Kernel() string { return "custom" }
+
+// Bounds returns the whole output.
+func (c *Custom) Bounds() Tile { return Tile{W: c.W, H: c.H} }
+
+// DType returns float64 if an argument is of that type, and else float32.
+func (c *Custom) DType() DType {
+	for _, a := range c.Args {
+		if a.Type == Float64 {
+			return Float64
+		}
+	}
+	return Float32
+}
+
+// Planes returns the types of the arrays that the function writes, in their order.
+func (c *Custom) Planes() (types []DType) {
+	for _, a := range c.Args {
+		if a.Writes() {
+			types = append(types, a.Type)
+		}
+	}
+	return types
+}
+
+// Validate returns an error that says what of c no device could compute.
+func (c *Custom) Validate() error {
+	if c.W < 0 || c.H < 0 || c.H > 0 && c.W > math.MaxInt64/16/c.H {
+		return fmt.Errorf("an output of %d×%d elements", c.W, c.H)
+	}
+	for i := range c.Group {
+		if c.Group[i] < 0 || (c.Group[0] == 0) != (c.Group[i] == 0) {
+			return fmt.Errorf("work-groups of %d×%d", c.Group[0], c.Group[1])
+		}
+	}
+	if c.Items < 0 || c.Items > 0 && c.W > math.MaxInt64/c.Items {
+		return fmt.Errorf("%d work-items for each of %d elements", c.Items, c.W)
+	}
+	for _, a := range c.Args {
+		if err := a.validate(); err != nil {
+			return fmt.Errorf("argument %s: %w", a.Name, err)
+		}
+		if a.Each != 0 && (a.Each < 0 || a.Role != In || c.H != 1 || a.W < 1 || (a.W-1)/a.Each != c.W-1) {
+			return fmt.Errorf("argument %s: %d elements of %d for each of %d×%d", a.Name, a.Each, a.W, c.W, c.H)
+		}
+	}
+	if len(c.Planes()) == 0 {
+		return fmt.Errorf("no array is written")
+	}
+	return nil
+}
+
+func (a Arg) validate() error {
+	switch {
+	case a.Role < In || a.Role > Place:
+		return fmt.Errorf("unknown role %d", a.Role)
+	case a.Role != Local && !a.Type.Valid():
+		return fmt.Errorf("unknown type %d", a.Type)
+	case a.Reads() && a.Array == nil:
+		return fmt.Errorf("it has no elements")
+	case a.Role == Whole && (a.W < 1 || a.H < 1 || a.W > math.MaxInt64/16/a.H):
+		return fmt.Errorf("an array of %d×%d elements", a.W, a.H)
+	case a.Role == Place && (a.Bits >= placeEnd || a.Type.Float()):
+		return fmt.Errorf("no place")
+	case a.Role == Local && (a.Bits < 1 || a.Bits > math.MaxInt32):
+		return fmt.Errorf("%d bytes of local memory", a.Bits)
+	}
+	return nil
+}
