@@ -172,7 +172,7 @@ func choose(choice string, candidates []candidate) []candidate {
 	case choiceGPU:
 		return match(isGPU)
 	case choiceOpenCL:
-		return match(func(i Info) bool { return i.Backend == backendOpenCL })
+		return match(func(i Info) bool { return i.Backend == BackendOpenCL })
 	}
 	return match(func(i Info) bool { return i.ID == choice })
 }

@@ -13,18 +13,18 @@ func fake(id string, kind Kind, backend string, f32, f64 Support) candidate {
 
 // card is a GPU at a PCI address.
 func card(id, pci string) candidate {
-	c := fake(id, GPU, backendOpenCL, Exact, Exact)
+	c := fake(id, GPU, BackendOpenCL, Exact, Exact)
 	c.info.PCI = pci
 	return c
 }
 
 var (
-	fakeCPU   = fake("cpu", CPU, backendCPU, Exact, Exact)
-	fakePoCL  = fake("ocl:0.0", CPU, backendOpenCL, Exact, Exact)
-	fakeGPU0  = fake("ocl:1.0", GPU, backendOpenCL, Exact, Exact)
-	fakeGPU1  = fake("ocl:1.1", GPU, backendOpenCL, Exact, None)
-	fakeSloth = fake("ocl:2.0", GPU, backendOpenCL, Inexact, None)
-	fakeFPGA  = fake("ocl:3.0", Accelerator, backendOpenCL, Exact, Exact)
+	fakeCPU   = fake("cpu", CPU, BackendCPU, Exact, Exact)
+	fakePoCL  = fake("ocl:0.0", CPU, BackendOpenCL, Exact, Exact)
+	fakeGPU0  = fake("ocl:1.0", GPU, BackendOpenCL, Exact, Exact)
+	fakeGPU1  = fake("ocl:1.1", GPU, BackendOpenCL, Exact, None)
+	fakeSloth = fake("ocl:2.0", GPU, BackendOpenCL, Inexact, None)
+	fakeFPGA  = fake("ocl:3.0", Accelerator, BackendOpenCL, Exact, Exact)
 )
 
 func TestChoose(t *testing.T) {

@@ -54,7 +54,7 @@ func newCPUInfo(memory int64) Info {
 		name = runtime.GOARCH
 	}
 	return Info{
-		ID: "cpu", Kind: CPU, Backend: backendCPU,
+		ID: "cpu", Kind: CPU, Backend: BackendCPU,
 		Name: name, Driver: string(cpu.Best()),
 		Units:  runtime.GOMAXPROCS(0),
 		Memory: total, MaxAlloc: total, Budget: budget(total, memory),
@@ -127,6 +127,8 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 			return newCPUMatMul(d, job, d.MatMul32)
 		case *kernels.MatMul[float64]:
 			return newCPUMatMul(d, job, d.MatMul64)
+		case *kernels.Custom:
+			return newCPUCustom(job)
 		}
 	}
 	return nil, unsupported(job)

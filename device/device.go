@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
 )
 
@@ -41,8 +42,8 @@ const (
 
 // The backends: how a device is driven.
 const (
-	backendCPU    = "cpu"
-	backendOpenCL = "opencl"
+	BackendCPU    = "cpu"
+	BackendOpenCL = "opencl"
 )
 
 // Info describes a device.
@@ -122,10 +123,17 @@ var (
 	// a job, or lacks the job's element type.
 	ErrUnsupported = errors.New("not supported by the device")
 
+	// ErrBuild is matched by the error of a device whose compiler refused a kernel: a
+	// *BuildError.
+	ErrBuild error = cl.BUILD_PROGRAM_FAILURE
+
 	// ErrBudget is matched by the error of a device whose memory budget does
 	// not hold what a single element of a job takes.
 	ErrBudget = errors.New("memory budget too small")
 )
+
+// BuildError is OpenCL C that a device's compiler refused.
+type BuildError = cl.BuildError
 
 // unsupported is the error of Begin for a job that a device cannot compute.
 func unsupported(job kernels.Job) error {

@@ -70,7 +70,7 @@ func openCLInfo(id string, d *cl.Device, memory int64) Info {
 		vendor = vendors[d.VendorID]
 	}
 	return Info{
-		ID: id, Kind: kind, Backend: backendOpenCL,
+		ID: id, Kind: kind, Backend: BackendOpenCL,
 		Name: d.Name, Driver: d.Platform.Name + " " + d.DriverVersion, Vendor: vendor, PCI: d.PCI, UUID: d.UUID,
 		Units: d.ComputeUnits, Memory: d.GlobalMem, MaxAlloc: d.MaxAlloc, Budget: budget(d.GlobalMem, memory),
 		Float32: support(d.SingleFP), Float64: support(d.DoubleFP),
@@ -178,6 +178,8 @@ func (d *openCLDevice) newRunner(job kernels.Job) (kernels.Runner, error) {
 			return newOpenCLMatMul(d, job)
 		case *kernels.MatMul[float64]:
 			return newOpenCLMatMul(d, job)
+		case *kernels.Custom:
+			return newOpenCLCustom(d, job)
 		}
 	}
 	return nil, unsupported(job)

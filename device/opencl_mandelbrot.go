@@ -179,17 +179,6 @@ func flag(b bool) int32 {
 	return 0
 }
 
-// wait returns a function that waits for what an Enqueue method returned.
-func wait(ctx context.Context) func(*cl.Event, error) error {
-	return func(e *cl.Event, err error) error {
-		if err != nil {
-			return err
-		}
-		defer e.Release()
-		return e.Wait(ctx)
-	}
-}
-
 // deliver copies band, computed in the slot's buffers, to its place in out, the
 // result of tile t.
 //
@@ -198,31 +187,17 @@ func wait(ctx context.Context) func(*cl.Event, error) error {
 func (r *openCLMandelbrot) deliver(ctx context.Context, slot *mandelbrotSlot, t, band kernels.Tile, out *kernels.Result) error {
 	bytes := int64(band.Area()) * 4
 	place := kernels.Tile{X: band.X - t.X, Y: band.Y - t.Y, W: band.W, H: band.H}
+	var staging *cl.Mapping
+	if !r.mapped() {
+		staging = slot.host
+	}
 	for p, buffer := range []*cl.Buffer{slot.counts, slot.mags}[:len(out.Planes)] {
 		paste := func(packed []byte) { r.paste(out.Planes[p], t.W, place, packed) }
-		if err := r.fetch(ctx, slot, buffer, bytes, paste); err != nil {
+		if err := readBuffer(ctx, slot.queue, buffer, bytes, staging, paste); err != nil {
 			return err
 		}
 		out.BytesOut += bytes
 	}
-	return nil
-}
-
-// fetch calls use with the first bytes of a buffer of slot.
-func (r *openCLMandelbrot) fetch(ctx context.Context, slot *mandelbrotSlot, buffer *cl.Buffer, bytes int64, use func([]byte)) error {
-	if !r.mapped() {
-		if err := wait(ctx)(slot.queue.EnqueueReadBuffer(buffer, 0, slot.host, 0, bytes)); err != nil {
-			return err
-		}
-		use(slot.host.Bytes()[:bytes])
-		return nil
-	}
-	m, err := slot.queue.MapBuffer(buffer, cl.MAP_READ, 0, bytes)
-	if err != nil {
-		return err
-	}
-	defer m.Release()
-	use(m.Bytes())
 	return nil
 }
 

@@ -33,14 +33,8 @@ type mandelbrotSlot struct {
 // maxBand bounds a slot's buffers: more pixels at once would not be faster.
 const maxBand = 4 << 20
 
-// share leaves half of the memory free, so that the device can begin another job too,
-// unless half is too little.
-func (r *openCLMandelbrot) share(free int64) int64 {
-	if _, err := r.fit(free / 2); err != nil {
-		return free
-	}
-	return free / 2
-}
+// share implements openCLBuilder.
+func (r *openCLMandelbrot) share(free int64) int64 { return halfOf(free, r) }
 
 // fit implements openCLBuilder.
 func (r *openCLMandelbrot) fit(bytes int64) (int64, error) {

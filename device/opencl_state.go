@@ -39,6 +39,17 @@ type openCLBuilder[S openCLSlot] interface {
 	fill(m *openCLMemory[S], bytes int64) error
 }
 
+// halfOf leaves half of the memory free, so that the device can begin another job too,
+// unless half is too little.
+func halfOf(free int64, job interface {
+	fit(bytes int64) (int64, error)
+}) int64 {
+	if _, err := job.fit(free / 2); err != nil {
+		return free
+	}
+	return free / 2
+}
+
 // openCLSlot is what one tile at a time needs.
 type openCLSlot interface {
 	// finish waits until nothing runs any more that uses the slot.

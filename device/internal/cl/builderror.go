@@ -41,6 +41,24 @@ var errorPositions = []*regexp.Regexp{
 	regexp.MustCompile(`(?m):(\d+)():\s*(?:fatal )?error\b`),
 }
 
+// renumbered finds where compilers begin to count lines anew, perhaps under a name.
+var renumbered = regexp.MustCompile(`(?m)^#line 1(?: "(\w+)")?\n`)
+
+// numbered returns the part of source of which log, where it says place, counts the lines: what
+// is called so there, or else what comes after the last part that begins to count anew.
+func numbered(source, place, log string) string {
+	from := 0
+	for _, m := range renumbered.FindAllStringSubmatchIndex(source, -1) {
+		switch {
+		case m[2] < 0:
+			from = m[1]
+		case strings.Contains(log, source[m[2]:m[3]]+place):
+			return source[m[1]:]
+		}
+	}
+	return source[from:]
+}
+
 // newBuildError reads the position of the first error from log.
 func newBuildError(device, source, log string) *BuildError {
 	e := &BuildError{Device: device, Log: log}
@@ -53,6 +71,7 @@ func newBuildError(device, source, log string) *BuildError {
 		e.Column, _ = strconv.Atoi(m[2])
 		break
 	}
+	source = numbered(source, fmt.Sprintf(":%d:%d:", e.Line, e.Column), log)
 	if lines := strings.Split(source, "\n"); e.Line >= 1 && e.Line <= len(lines) {
 		e.Source = strings.TrimSpace(lines[e.Line-1])
 	}

@@ -57,6 +57,10 @@ func (c FPConfig) RoundToNearest() bool { return c&(1<<2) != 0 }
 // HasFMA reports whether fma rounds once, as IEEE 754 has it.
 func (c FPConfig) HasFMA() bool { return c&(1<<5) != 0 }
 
+// RoundsDivideSqrt reports whether division and square root of float32 can be rounded correctly,
+// by the compiler's option -cl-fp32-correctly-rounded-divide-sqrt.
+func (c FPConfig) RoundsDivideSqrt() bool { return c&(1<<7) != 0 }
+
 // HasExtension reports whether the device has the extension called name.
 func (d *Device) HasExtension(name string) bool { return slices.Contains(d.Extensions, name) }
 

@@ -17,6 +17,12 @@ type Kernel struct {
 // LocalMem is an argument that is a pointer to local memory of so many bytes.
 type LocalMem int64
 
+// Scalar is an argument that is a number of Size bytes, 1 to 8, little-endian in Bits.
+type Scalar struct {
+	Bits uint64
+	Size int
+}
+
 // CreateKernel returns the program's kernel called name, or INVALID_KERNEL_NAME.
 func (p *Program) CreateKernel(name string) (*Kernel, error) {
 	op := "create kernel " + name
@@ -54,7 +60,7 @@ func (k *Kernel) SetArgs(values ...any) error {
 
 // SetArg sets one argument, the first being 0. The value is an int32, uint32,
 // int64, uint64, float32 or float64 of the parameter's exact size, a *Buffer,
-// where nil is the null pointer, or a LocalMem. It holds until it is set
+// where nil is the null pointer, a Scalar, or a LocalMem. It holds until it is set
 // again; a buffer must not be released before the kernel is enqueued.
 func (k *Kernel) SetArg(index int, value any) error {
 	kernel := k.handle.Load()
@@ -84,6 +90,8 @@ func (k *Kernel) SetArg(index int, value any) error {
 			}
 		}
 		*(*uintptr)(slot) = handle
+	case Scalar:
+		size, *(*uint64)(slot) = uintptr(v.Size), v.Bits
 	case LocalMem:
 		size, slot = uintptr(v), nil
 	default:
