@@ -38,6 +38,10 @@ var (
 	// use.
 	ErrChanged = npy.ErrChanged
 
+	// ErrBuild is matched by the error about OpenCL C that the compiler of a device refused:
+	// a *BuildError says where.
+	ErrBuild = device.ErrBuild
+
 	// ErrLaunch is matched by errors about a launcher, such as mpiexec, that does not do what
 	// is expected of it: see Launched.
 	ErrLaunch = launch.ErrLaunch
@@ -69,6 +73,10 @@ var (
 	// single element.
 	ErrBudget = device.ErrBudget
 )
+
+// BuildError is OpenCL C that the compiler of a device refused, with its messages. It matches
+// ErrBuild.
+type BuildError = device.BuildError
 
 // ViewError says which field of a View is wrong, and how. It matches ErrView.
 type ViewError struct {

@@ -112,11 +112,14 @@ func (e *Engine) observe(job kernels.Job, devices []device.Device, infos []Devic
 	}
 }
 
-// workOf returns the operations that job takes, or the iterations that it is expected to
-// take by its cost.
+// workOf returns the operations that job takes, the elements that it has, or the iterations
+// that it is expected to take by its cost.
 func workOf(job kernels.Job, cost tiler.Cost) float64 {
 	if p, ok := job.(productJob); ok {
 		return p.Flops()
+	}
+	if _, ok := job.(*kernels.Custom); ok {
+		return float64(job.Bounds().Area())
 	}
 	if cost == nil {
 		return 0
@@ -142,9 +145,12 @@ func (r *Report) estimate(work float64) {
 	before := r.Resumed * r.Done
 	done := before + sum*(1-before)
 	r.Resumed = before / done
-	if r.Job == "matmul" {
+	switch r.Job {
+	case "matmul":
 		r.setFlops(work * done)
-	} else {
+	case "custom":
+		r.setElements(work * done)
+	default:
 		r.setWork(int64(work * done))
 	}
 }

@@ -29,6 +29,9 @@ type Report struct {
 	Iterations int64 `json:"iterations,omitempty"`
 	Flops      int64 `json:"flops,omitempty"`
 
+	// Elements are those of each array that a Kernel writes.
+	Elements int64 `json:"elements,omitempty"`
+
 	// BytesMoved is what went to and from the devices' memories; for the CPU, what it
 	// read of operands that were not in memory, and computed of their product.
 	// BytesBound is what has to be moved for a product through the largest of these
@@ -73,7 +76,7 @@ type DeviceReport struct {
 	Share       float64 `json:"share"` // of the work, but for what was resumed: all shares sum to 1
 	BytesIn     int64   `json:"bytes_in"`
 	BytesOut    int64   `json:"bytes_out"`
-	Rate        float64 `json:"rate"` // iterations, or operations, a busy second
+	Rate        float64 `json:"rate"` // iterations, operations or elements, a busy second
 
 	// SetAside says why the device was left out after failures; else empty.
 	SetAside string `json:"set_aside,omitempty"`
@@ -184,19 +187,26 @@ func merged(devices []dist.DeviceReport) []dist.DeviceReport {
 // setWork records how many iterations the job took, and the rates.
 func (r *Report) setWork(iterations int64) {
 	r.Iterations = iterations
-	for i := range r.Devices {
-		if d := &r.Devices[i]; d.BusySeconds > 0 {
-			d.Rate = d.Share * (1 - r.Resumed) * float64(iterations) / d.BusySeconds
-		}
-	}
+	r.setRates(float64(iterations))
 }
 
 // setFlops records the operations that the job took, and the rates.
 func (r *Report) setFlops(flops float64) {
 	r.Flops = int64(min(flops, math.MaxInt64/2))
+	r.setRates(flops)
+}
+
+// setElements records the elements that a kernel had to write, and the rates.
+func (r *Report) setElements(elements float64) {
+	r.Elements = int64(elements)
+	r.setRates(elements)
+}
+
+// setRates records the rates, where the job took so much work.
+func (r *Report) setRates(work float64) {
 	for i := range r.Devices {
 		if d := &r.Devices[i]; d.BusySeconds > 0 {
-			d.Rate = d.Share * (1 - r.Resumed) * flops / d.BusySeconds
+			d.Rate = d.Share * (1 - r.Resumed) * work / d.BusySeconds
 		}
 	}
 }

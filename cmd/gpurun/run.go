@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/gpurun/gpurun"
+)
+
+// runFlags are the flags of the verb run.
+type runFlags struct {
+	jobFlags
+	expression string
+	entry      string
+	in         namedValues
+	whole      namedValues
+	out        namedValues
+	args       namedValues
+	local      namedValues
+	size       sides
+	group      sides
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run (KERNEL.cl | --expr EXPRESSION) --in NAME=FILE.npy --out NAME=FILE.npy",
+		Short: "Run a kernel of your own over arrays in files",
+		Long: `Run a function in OpenCL C, or an expression, over arrays in NumPy's .npy files,
+and write the results to others. The arrays may be larger than the memory, of which
+--mem bounds what is taken on each device: they are cut into tiles.
+
+An expression, in OpenCL C, computes one element of each --out of the elements of each
+--in at the same place, and of numbers, by their names. It may be several statements,
+and assigns each result: 'float d = x - y; z = d*d'. A result is of the widest type of the
+arrays that are read, unless a type is written before it where it is assigned.
+
+A kernel in a file is called with one work-item for each element of a tile, which it
+sees as if it were all there is: get_global_id(0) is the column in the tile, (1) the row,
+and the arrays are the tile's elements, packed row by row. Parameters of an integer type
+called tile_w and tile_h have the tile's columns and rows, tile_x and tile_y its place in
+the whole, and size_w and size_h the size of the whole. All others get what --in, --out, --whole, --arg
+and --local give to their names.
+
+Kernels run on OpenCL devices: with --device auto on GPUs, with --device opencl on
+any, such as PoCL on a CPU.`,
+		Example: `  gpurun run --expr 'z = fma(a, x, y)' --in x=x.npy --in y=y.npy --arg a=2.5 --out z=z.npy
+  gpurun run --expr 'float r = hypot(x, y)' --in x=x.npy --in y=y.npy --out r=r.npy --device opencl
+  gpurun run blur.cl --in image=in.npy --whole weights=w.npy --out result=out.npy --mem 1GiB
+  gpurun run --expr 'z = col * row' --size 1000x1000 --out z=table.npy`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (f.expression != "") || len(args) > 1 {
+				return usagef("%d files: name one, KERNEL.cl, or give an expression with --expr", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.expression, "expr", "", "the expression, such as 'z = fma(a, x, y)'")
+	flags.StringVar(&f.entry, "entry", "", "the kernel function in the file, where there are several")
+	flags.Var(&f.in, "in", "an array that is read, each element for the one of the result at its place: NAME=FILE.npy; any number of them")
+	flags.Var(&f.whole, "whole", "an array that is read, of which each tile has all: NAME=FILE.npy")
+	flags.Var(&f.out, "out", "a result: NAME=FILE.npy")
+	flags.Var(&f.args, "arg", "a number: NAME=NUMBER")
+	flags.Var(&f.local, "local", "local memory of a work-group: NAME=BYTES")
+	flags.Var(&f.size, "size", "the columns and rows of the results, N or NxM (default those of the first --in)")
+	flags.Var(&f.group, "group", "the work-items of a work-group, N or NxM (default the driver's choice)")
+	f.jobFlags.add(cmd)
+	for _, name := range []string{"verify", "state"} {
+		if err := flags.MarkHidden(name); err != nil {
+			panic(err)
+		}
+	}
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command, files []string) error {
+	kernel, err := f.kernel(files)
+	if err != nil {
+		return err
+	}
+	args, err := f.arguments()
+	if err != nil {
+		return err
+	}
+	bar := f.bar(cmd.ErrOrStderr())
+	eng, err := gpurun.Open(cmd.Context(), f.config(cmd.ErrOrStderr(), bar))
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	defer bar.finish()
+	trace, err := f.createTrace()
+	if err != nil {
+		return err
+	}
+	defer trace.Discard()
+	bar.watch(eng.Live)
+	err = eng.Run(cmd.Context(), kernel, args...)
+	bar.finish()
+	if err != nil {
+		return err
+	}
+	report := eng.Report()
+	if report == nil {
+		return nil // there were no elements
+	}
+	if err := f.writeTrace(trace, report); err != nil {
+		return err
+	}
+	return f.tell(cmd, report)
+}
+
+// kernel returns what is to be run.
+func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
+	switch {
+	case f.verify > 0:
+		return nil, usagef("--verify is not for kernels of one's own yet: leave it out")
+	case f.state != "":
+		return nil, usagef("--state is not for kernels of one's own yet: leave it out")
+	case len(f.out) == 0:
+		return nil, usagef("no result: name one with --out NAME=FILE.npy")
+	}
+	if f.expression != "" {
+		if f.entry != "" || f.group != (sides{}) || len(f.local) > 0 {
+			return nil, usagef("--entry, --group and --local are for a kernel in a file: leave them out")
+		}
+		return gpurun.Elementwise(f.expression, nil), nil
+	}
+	source, err := os.ReadFile(files[0])
+	if err != nil {
+		return nil, err
+	}
+	return &gpurun.Kernel{Source: string(source), Entry: f.entry, Group: f.group}, nil
+}
+
+// arguments returns the arguments that the flags say.
+func (f *runFlags) arguments() (args []gpurun.Argument, err error) {
+	for _, v := range f.in {
+		args = append(args, gpurun.InFile(v.name, v.value))
+	}
+	for _, v := range f.whole {
+		args = append(args, gpurun.WholeFile(v.name, v.value))
+	}
+	for _, v := range f.out {
+		if !strings.HasSuffix(strings.ToLower(v.value), ".npy") {
+			return nil, usagef("output %s is not .npy", v.value)
+		}
+		args = append(args, gpurun.OutFile(v.name, v.value))
+	}
+	for _, v := range f.args {
+		args = append(args, gpurun.Text(v.name, v.value))
+	}
+	for _, v := range f.local {
+		bytes, err := humanize.ParseBytes(v.value)
+		if err != nil || bytes > 1<<31-1 {
+			return nil, usagef("local memory %s: %s is no number of bytes", v.name, v.value)
+		}
+		args = append(args, gpurun.Local(v.name, int(bytes)))
+	}
+	if f.size != (sides{}) {
+		args = append(args, gpurun.Size(f.size[0], f.size[1]))
+	}
+	return args, nil
+}
+
+// tell prints the last line of a run, and the report.
+func (f *runFlags) tell(cmd *cobra.Command, report *gpurun.Report) error {
+	if !f.silent() {
+		noteSetAside(cmd, report)
+		var names []string
+		for _, v := range f.out {
+			names = append(names, v.value)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s elements in %.3g s%s: %.3g Gelements/s\n",
+			strings.Join(names, ", "), humanize.Comma(report.Elements), report.Seconds, shares(report), float64(report.Elements)/max(report.Seconds, 1e-9)/1e9)
+	}
+	if !f.json {
+		return nil
+	}
+	return printJSON(cmd, report)
+}
+
+// namedValues is a flag that may be said several times: NAME=VALUE.
+type namedValues []namedValue
+
+type namedValue struct{ name, value string }
+
+func (v *namedValues) Set(s string) error {
+	name, value, ok := strings.Cut(s, "=")
+	if !ok || name == "" || value == "" {
+		return fmt.Errorf("want NAME=VALUE")
+	}
+	*v = append(*v, namedValue{name, value})
+	return nil
+}
+
+func (v *namedValues) String() string {
+	var all []string
+	for _, one := range *v {
+		all = append(all, one.name+"="+one.value)
+	}
+	return strings.Join(all, " ")
+}
+
+func (v *namedValues) Type() string { return "NAME=VALUE" }
+
+// sides is a flag of a size in columns and rows: N or NxM.
+type sides [2]int
+
+func (d *sides) Set(s string) error {
+	columns, rows, ok := strings.Cut(strings.ReplaceAll(s, "×", "x"), "x")
+	if !ok {
+		rows = "1"
+	}
+	for i, text := range []string{columns, rows} {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("want N such as 4096, or NxM such as 1000x500, each at least 1")
+		}
+		d[i] = n
+	}
+	return nil
+}
+
+func (d *sides) String() string {
+	if *d == (sides{}) {
+		return ""
+	}
+	return fmt.Sprintf("%dx%d", d[0], d[1])
+}
+
+func (d *sides) Type() string { return "N|NxM" }
