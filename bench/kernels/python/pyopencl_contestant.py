@@ -1,0 +1,45 @@
+"""The tasks of bench/kernels by PyOpenCL: arrays that are on the device, or are copied there and back."""
+import sys
+import time
+
+import numpy as np
+import pyopencl as cl
+import pyopencl.array as cla
+from pyopencl.elementwise import ElementwiseKernel
+from pyopencl.reduction import ReductionKernel
+
+how, n = sys.argv[1], int(sys.argv[2])
+context = cl.Context([d for p in cl.get_platforms() for d in p.get_devices()][:1])
+queue = cl.CommandQueue(context)
+i = np.arange(n, dtype=np.uint32)
+x, y = (((i * np.uint32(2654435761) + np.uint32(k * 0x9E3779B9 % 2**32)) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24) for k in (1, 2))
+z = np.empty_like(x)
+
+arguments = "float *x, float *y, float *z"
+exact = {"preamble": "#pragma OPENCL FP_CONTRACT OFF", "options": ["-cl-fp32-correctly-rounded-divide-sqrt"]}
+kernels = {
+    "saxpy": ElementwiseKernel(context, arguments, "z[i] = 2.5f*x[i] + y[i]", "saxpy", **exact),
+    "hypot": ElementwiseKernel(context, arguments, "z[i] = sqrt(x[i]*x[i] + y[i]*y[i])", "hypotenuse", **exact),
+    "horner": ElementwiseKernel(context, arguments, "float s = y[i]; for (int k = 0; k < 20; k++) s = s*x[i] + 2.5f; z[i] = s", "horner", **exact),
+}
+dot = ReductionKernel(context, np.float32, neutral="0", reduce_expr="a+b", map_expr="x[i]*y[i]", arguments="__global float *x, __global float *y")
+resident = [cla.to_device(queue, a) for a in (x, y, z)] if how == "resident" else None
+
+for line in sys.stdin:
+    task = line.strip()
+    if not task:
+        break
+    start, total = time.perf_counter(), 0.0
+    dx, dy, dz = resident or (cla.to_device(queue, x), cla.to_device(queue, y), cla.empty(queue, n, np.float32) if task != "dot" else None)
+    if task == "dot":
+        total = float(dot(dx, dy).get())
+    else:
+        kernels[task](dx, dy, dz)
+        if how == "copied":
+            dz.get(ary=z)
+    queue.finish()
+    took = time.perf_counter() - start
+    if task != "dot" and how == "resident":
+        dz.get(ary=z)
+    bits = int(z.view(np.uint32).sum(dtype=np.uint64)) if task != "dot" else 0
+    print(took, bits, total, flush=True)
