@@ -19,7 +19,8 @@ import (
 // The expression may be several statements, on several lines, with variables of its own:
 // "float d = x - y; z = d*d". It can use size_w and size_h, the columns and rows of the output, and
 // col and row, the place of the element in it, which are of the type long. InOut arguments can
-// be read and assigned. A Whole argument is a pointer to its elements.
+// be read and assigned. A Whole argument is a pointer to its elements. Of an argument x with a Halo,
+// x_at(dx, dy) is a neighbour.
 //
 // cpu is the same in Go, for the CPU, or nil.
 func Elementwise(text string, cpu func(p *Part) error) *Kernel {
@@ -108,6 +109,7 @@ func (e *expression) source(args []Argument) (source, entry string, err error) {
 		return "", "", kernelError("the expression is empty")
 	}
 	var params, before, after []string
+	var macros, s strings.Builder
 	for _, a := range args {
 		if err := checkName(a.name, reserved...); err != nil {
 			return "", "", err
@@ -116,7 +118,13 @@ func (e *expression) source(args []Argument) (source, entry string, err error) {
 		switch a.role {
 		case kernels.In:
 			params = append(params, fmt.Sprintf("global const %s *restrict %s", typ, pointer))
-			before = append(before, fmt.Sprintf("const %s %s = %s[i%s];", typ, a.name, pointer, generated))
+			if a.halo == [2]int{} {
+				before = append(before, fmt.Sprintf("const %s %s = %s[i%s];", typ, a.name, pointer, generated))
+				break
+			}
+			fmt.Fprintf(&macros, "#define %s_at(dx, dy) %s[(get_global_id(1) + %d + (dy))*(tile_w + %d) + get_global_id(0) + %d + (dx)]\n",
+				a.name, pointer, a.halo[1], 2*a.halo[0], a.halo[0])
+			before = append(before, fmt.Sprintf("const %s %s = %s_at(0, 0);", typ, a.name, a.name))
 		case kernels.InOut:
 			params = append(params, fmt.Sprintf("global %s *restrict %s", typ, pointer))
 			before = append(before, fmt.Sprintf("%s %s = %s[i%s];", typ, a.name, pointer, generated))
@@ -138,7 +146,7 @@ func (e *expression) source(args []Argument) (source, entry string, err error) {
 	for _, name := range expressionPlaces {
 		params = append(params, "const long "+name)
 	}
-	var s strings.Builder
+	s.WriteString(macros.String())
 	fmt.Fprintf(&s, "kernel void %s(%s)\n{\n", elementwise, strings.Join(params, ", "))
 	fmt.Fprintf(&s, "const size_t i%s = get_global_id(1)*tile_w + get_global_id(0);\n", generated)
 	fmt.Fprintf(&s, "const long col = tile_x + get_global_id(0), row = tile_y + get_global_id(1);\n%s\n", strings.Join(before, "\n"))

@@ -63,6 +63,9 @@ type Argument struct {
 	data  []byte
 	count int // of elements, or the columns of a Size
 
+	halo [2]int
+	edge Edge
+
 	path string    // of a file
 	file *npy.File // that is read
 	text string    // of a number that has no type yet
@@ -86,6 +89,25 @@ func Whole[T Number](name string, data []T) Argument { return arrayArgument(name
 
 func arrayArgument[T Number](name string, role kernels.Role, data []T) Argument {
 	return Argument{name: name, role: role, typ: kernels.TypeOf[T](), data: kernels.Bytes(data), count: len(data)}
+}
+
+// Edge says what lies around an array.
+type Edge = kernels.Edge
+
+const (
+	EdgeZero   = kernels.EdgeZero   // zeros
+	EdgeRepeat = kernels.EdgeRepeat // the nearest element of the array
+	EdgeWrap   = kernels.EdgeWrap   // the array again: it has no edge
+)
+
+// Halo is an In argument of which each tile also has so many columns on either side of it, and rows
+// above and below, for stencils: 4096 at most. Beyond the edges of the array is what edge says. So
+// that a function in OpenCL C finds the element of work-item (i, j) at [(j+rows)*(tile_w+2*columns) +
+// i+columns], and its neighbours around it. In an expression, NAME_at(dx, dy) is the element dx
+// columns to the right and dy rows below.
+func Halo(in Argument, columns, rows int, edge Edge) Argument {
+	in.halo, in.edge = [2]int{columns, rows}, edge
+	return in
 }
 
 // Value is a number.
@@ -227,8 +249,8 @@ func (p *Part) argument(name string, typ kernels.DType, value bool) int {
 	return i
 }
 
-// Elements returns the elements of the array called name, of which p has its part, or all if it is
-// Whole. Those of In and Whole are not to be written. It panics if there is no array of T so called,
+// Elements returns the elements of the array called name, of which p has its part, with its Halo, or
+// all if it is Whole. Those of In and Whole are not to be written. It panics if there is no array of T so called,
 // which Run returns as an error.
 func Elements[T Number](p *Part, name string) []T {
 	return kernels.Elements[T](p.part.Data[p.argument(name, kernels.TypeOf[T](), false)])

@@ -194,7 +194,7 @@ func checkOverlaps(args []Argument) error {
 // of returns a as an argument of job. What is written to it goes to a function that is
 // appended to to.
 func (a Argument) of(job *kernels.Custom, to *outputs) kernels.Arg {
-	out := kernels.Arg{Name: a.name, Role: a.role, Type: a.typ, Bits: a.bits}
+	out := kernels.Arg{Name: a.name, Role: a.role, Type: a.typ, Bits: a.bits, Halo: a.halo, Edge: a.edge}
 	width := job.W
 	if a.role == kernels.Whole {
 		width, out.W, out.H = a.count, a.count, 1

@@ -285,3 +285,59 @@ func TestKernelIsInterrupted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// neighbour is what lies at a place that may be beyond an array, in plain words.
+func neighbour(x []float32, w, h, i, j int, edge gpurun.Edge) float32 {
+	switch edge {
+	case gpurun.EdgeRepeat:
+		i, j = min(max(i, 0), w-1), min(max(j, 0), h-1)
+	case gpurun.EdgeWrap:
+		i, j = ((i%w)+w)%w, ((j%h)+h)%h
+	default:
+		if i < 0 || i >= w || j < 0 || j >= h {
+			return 0
+		}
+	}
+	return x[j*w+i]
+}
+
+// TestHalo has neighbours of every element, far and near, on all edges.
+func TestHalo(t *testing.T) {
+	rng := randomSource(t)
+	const columns, rows = 3, 2
+	stencil := func(p *gpurun.Part) error {
+		_, _, w, h := p.Bounds()
+		x, z := gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "z")
+		at := func(i, j int) float32 { return x[(j+rows)*(w+2*columns)+i+columns] }
+		for j := range h {
+			for i := range w {
+				z[j*w+i] = at(i-3, j+1) + 2*at(i+2, j-2) - at(i, j)
+			}
+		}
+		return nil
+	}
+	kernel := gpurun.Elementwise("z = x_at(-3, 1) + 2*x_at(2, -2) - x", stencil)
+	for name, config := range kernelConfigs(t) {
+		t.Run(name, func(t *testing.T) {
+			eng := open(t, config)
+			for _, size := range [][2]int{{1, 1}, {2, 1}, {1, 3}, {5, 4}, {97, 41}, {300, 200}, {20_000, 1}, {1, 20_000}} {
+				for _, edge := range []gpurun.Edge{gpurun.EdgeZero, gpurun.EdgeRepeat, gpurun.EdgeWrap} {
+					w, h := size[0], size[1]
+					x, z := randomSlice[float32](rng, w*h), make([]float32, w*h)
+					err := eng.Run(t.Context(), kernel, gpurun.Size(w, h), gpurun.Halo(gpurun.In("x", x), columns, rows, edge), gpurun.Out("z", z))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for j := range h {
+						for i := range w {
+							want := neighbour(x, w, h, i-3, j+1, edge) + 2*neighbour(x, w, h, i+2, j-2, edge) - x[j*w+i]
+							if z[j*w+i] != want {
+								t.Fatalf("%d×%d, edge %d: element (%d, %d) is %v, want %v", w, h, edge, i, j, z[j*w+i], want)
+							}
+						}
+					}
+				}
+			}
+		})
+	}
+}

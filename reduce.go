@@ -122,6 +122,8 @@ func reducedElements(args []Argument) (n int, err error) {
 		case a.role == kernels.Out || a.role == kernels.InOut || a.role == sizeRole || a.role == kernels.Local:
 			return 0, kernelError("a reduction has no use for %s: its arguments are In, Whole and Value", a.name)
 		case a.role != kernels.In:
+		case a.halo != [2]int{}:
+			return 0, kernelError("a reduction takes arrays without a halo, and %s has one", a.name)
 		case a.path != "":
 			return 0, kernelError("a reduction takes arrays in memory, and %s is in a file", a.name)
 		case first == nil:

@@ -53,6 +53,16 @@ func partOf(a kernels.Arg, t kernels.Tile) ([]byte, error) {
 	return to, a.Array.Read(to, t)
 }
 
+// span returns the elements of the array a that band has.
+func (r *cpuCustom) span(a kernels.Arg, band kernels.Tile) ([]byte, error) {
+	span, all := a.Span(band), r.job.Bounds()
+	if a.Each > 0 || all.Contains(span) {
+		return partOf(a, span)
+	}
+	to := newElements(span.Area() * a.Type.Size())
+	return to, a.ReadSpan(to, band, all)
+}
+
 // newElements returns memory that elements of any type can be in.
 func newElements(bytes int) []byte {
 	return kernels.Bytes(make([]uint64, (bytes+7)/8))[:bytes]
@@ -108,7 +118,7 @@ func (r *cpuCustom) runBand(t, band kernels.Tile, out *kernels.Result) error {
 		case a.Role == kernels.Whole:
 			part.Data[i] = r.whole[i]
 		case a.Role == kernels.In:
-			data, err := partOf(a, a.Span(band))
+			data, err := r.span(a, band)
 			if err != nil {
 				return err
 			}

@@ -107,9 +107,8 @@ func (r *openCLCustom) upload(ctx context.Context, slot *customSlot, band kernel
 		if !a.Cut() || !a.Reads() {
 			continue
 		}
-		span := a.Span(band)
-		bytes := int64(span.Area() * a.Type.Size())
-		fill := func(to []byte) error { return a.Array.Read(to, span) }
+		bytes := int64(a.Span(band).Area() * a.Type.Size())
+		fill := func(to []byte) error { return a.ReadSpan(to, band, r.job.Bounds()) }
 		if err := writeBuffer(ctx, slot.queue, slot.buffers[i], bytes, slot.host, fill); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"sort"
 
 	"github.com/gpurun/gpurun/device/internal/cl"
 	"github.com/gpurun/gpurun/kernels"
@@ -40,19 +41,24 @@ func (r *openCLCustom) whole() (bytes int64) {
 	return bytes
 }
 
-// perElement returns the bytes that an element of the output takes in a slot: of all arrays,
-// and of the widest again where the host has its own memory for what is copied.
-func (r *openCLCustom) perElement() (all, widest int64) {
+// slotBytes returns the bytes that a slot takes for tiles of so many elements: all arrays, and the
+// largest again where the host has its own memory for what is copied.
+func (r *openCLCustom) slotBytes(elements int) (all, largest int64) {
 	for _, a := range r.job.Args {
 		if a.Cut() {
-			bytes := int64(a.Type.Size() * a.Weight())
-			all, widest = all+bytes, max(widest, bytes)
+			bytes := r.bufferBytes(a, elements)
+			all, largest = all+bytes, max(largest, bytes)
 		}
 	}
 	if !r.mapped() {
-		all += widest
+		all += largest
 	}
-	return all, widest
+	return all, largest
+}
+
+// bufferBytes returns the bytes of the array a for tiles of so many elements.
+func (r *openCLCustom) bufferBytes(a kernels.Arg, elements int) int64 {
+	return int64(a.Most(elements, r.job.Bounds())) * int64(a.Type.Size())
 }
 
 // mapped reports whether the host reads and writes arrays where the kernel does.
@@ -64,25 +70,27 @@ func (r *openCLCustom) share(free int64) int64 { return halfOf(free, r) }
 // fit implements openCLBuilder.
 func (r *openCLCustom) fit(bytes int64) (int64, error) {
 	elements, err := r.elements(bytes)
-	all, _ := r.perElement()
-	return r.whole() + openCLSlots*int64(elements)*all, err
+	slot, _ := r.slotBytes(elements)
+	return r.whole() + openCLSlots*slot, err
 }
 
 // elements returns how many elements a slot has at most if all is to take so many bytes.
 func (r *openCLCustom) elements(bytes int64) (int, error) {
-	all, widest := r.perElement()
-	whole := r.whole()
 	limit := r.device.info.MaxAlloc
 	for _, a := range r.job.Args {
 		if size := int64(a.W) * int64(a.H) * int64(a.Type.Size()); a.Role == kernels.Whole && size > limit {
 			return 0, fmt.Errorf("%w: %s is needed whole, and takes %d bytes where a buffer of the device has %d at most", ErrBudget, a.Name, size, limit)
 		}
 	}
-	n := min((bytes-whole)/openCLSlots/all, limit/widest, max(1, r.most()), max(1, int64(r.job.Bounds().Area())))
+	n := sort.Search(int(min(r.most(), int64(r.job.Bounds().Area()))), func(i int) bool {
+		slot, largest := r.slotBytes(i + 1)
+		return largest > limit || r.whole()+openCLSlots*slot > bytes
+	})
 	if n < 1 {
-		return 0, fmt.Errorf("%w: %d bytes are left, and this kernel takes %d at least: raise --mem", ErrBudget, max(bytes, 0), whole+openCLSlots*all)
+		one, _ := r.slotBytes(1)
+		return 0, fmt.Errorf("%w: %d bytes are left, and this kernel takes %d at least: raise --mem", ErrBudget, max(bytes, 0), r.whole()+openCLSlots*one)
 	}
-	return int(n), nil
+	return n, nil
 }
 
 // fill implements openCLBuilder.
@@ -185,7 +193,7 @@ func (r *openCLCustom) newSlot(c *openCLContext, program *cl.Program, whole []*c
 		if !a.Cut() {
 			continue
 		}
-		if slot.buffers[i], err = c.CreateBuffer(flags, int64(elements*a.Weight()*a.Type.Size())); err != nil {
+		if slot.buffers[i], err = c.CreateBuffer(flags, r.bufferBytes(a, elements)); err != nil {
 			return slot, err
 		}
 		slot.owned = append(slot.owned, slot.buffers[i])
@@ -193,8 +201,7 @@ func (r *openCLCustom) newSlot(c *openCLContext, program *cl.Program, whole []*c
 	if r.mapped() {
 		return slot, nil
 	}
-	_, widest := r.perElement()
-	bytes := int64(elements) * widest
+	_, bytes := r.slotBytes(elements)
 	if slot.pinned, err = c.CreateBuffer(cl.MEM_READ_WRITE|cl.MEM_ALLOC_HOST_PTR, bytes); err != nil {
 		return slot, err
 	}

@@ -88,19 +88,114 @@ type Arg struct {
 	// Each, if positive, is how many elements of an In array there are for each element of an
 	// output with one row: element i has those from Each*i on, and the last what there is.
 	Each int
+
+	// Halo is how many columns on either side of a tile, and how many rows above and below it,
+	// belong to its part of an In array. Of those that are not in the array, Edge says what
+	// they are.
+	Halo [2]int
+	Edge Edge
 }
 
-// Span returns the elements of the array a of which t, a tile of the output, has its part.
+// Edge says what lies around an array.
+type Edge uint8
+
+const (
+	EdgeZero   Edge = iota // zeros
+	EdgeRepeat             // the nearest element of the array
+	EdgeWrap               // the array again: it has no edge
+	edgeEnd
+)
+
+// Span returns the elements of the array a that t, a tile of the output, has: also those of a
+// halo that are not in the array.
 func (a Arg) Span(t Tile) Tile {
 	if a.Each > 0 {
 		from := t.X * a.Each
 		return Tile{X: from, W: min(t.W*a.Each, a.W-from), H: 1}
 	}
-	return t
+	return Tile{X: t.X - a.Halo[0], Y: t.Y - a.Halo[1], W: t.W + 2*a.Halo[0], H: t.H + 2*a.Halo[1]}
 }
 
-// Weight returns the elements of the array a that an element of the output has at most.
+// Weight returns the elements of the array a that an element of the output has at most, without a
+// halo.
 func (a Arg) Weight() int { return max(a.Each, 1) }
+
+// Most returns the elements of the array a that a tile of so many elements has at most, of an
+// output of the given size.
+func (a Arg) Most(elements int, all Tile) int {
+	if a.Each > 0 {
+		return elements * a.Each
+	}
+	h := a.Halo
+	return elements + 2*h[1]*min(elements, all.W) + 2*h[0]*min(elements, all.H) + 4*h[0]*h[1]
+}
+
+// ReadSpan puts the Span of t, a tile of an output of the given size, into to, packed row by row.
+func (a Arg) ReadSpan(to []byte, t, all Tile) error {
+	span, size := a.Span(t), a.Type.Size()
+	if a.Each > 0 || all.Contains(span) {
+		return a.Array.Read(to, span)
+	}
+	line := span.W * size
+	for y := range span.H {
+		row, ok := a.Edge.place(span.Y+y, all.H)
+		if !ok {
+			clear(to[y*line:][:line])
+		} else if err := a.readRow(to[y*line:][:line], span.X, row, all.W); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readRow puts the elements from column x of a row on into to, of an array of so many columns.
+func (a Arg) readRow(to []byte, x, row, columns int) error {
+	size := a.Type.Size()
+	for n := len(to) / size; n > 0; n = len(to) / size {
+		from, ok := a.Edge.place(x, columns)
+		count := 1
+		switch {
+		case x >= 0 && x < columns:
+			count = min(n, columns-x)
+		case a.Edge == EdgeWrap:
+			count = min(n, columns-from)
+		case x < 0:
+			count = min(n, -x) // all the same
+		default:
+			count = n
+		}
+		part := to[:count*size]
+		to, x = to[count*size:], x+count
+		if !ok {
+			clear(part)
+			continue
+		}
+		one := part
+		if same := x-count < 0 || x-count >= columns; same && a.Edge == EdgeRepeat {
+			one = part[:size]
+		}
+		if err := a.Array.Read(one, Tile{X: from, Y: row, W: len(one) / size, H: 1}); err != nil {
+			return err
+		}
+		for i := len(one); i < len(part); i += size {
+			copy(part[i:], one)
+		}
+	}
+	return nil
+}
+
+// place returns which of n elements is at i, which may be beyond them, and whether one is.
+func (e Edge) place(i, n int) (at int, ok bool) {
+	switch {
+	case i >= 0 && i < n:
+		return i, true
+	case e == EdgeRepeat:
+		return min(max(i, 0), n-1), true
+	case e == EdgeWrap:
+		return (i%n + n) % n, true
+	}
+	return 0, false
+}
 
 // Array is the elements of an array.
 type Array interface {
@@ -151,6 +246,9 @@ func (a Arg) Reads() bool { return a.Role == In || a.Role == InOut || a.Role == 
 
 // Writes reports whether the function writes to the array a.
 func (a Arg) Writes() bool { return a.Role == Out || a.Role == InOut }
+
+// mostHalo bounds each side of a halo.
+const mostHalo = 1 << 12
 
 // Cut reports whether a tile has its part of the array a.
 func (a Arg) Cut() bool { return a.Role == In || a.Role == Out || a.Role == InOut }
@@ -237,6 +335,8 @@ func (a Arg) validate() error {
 		return fmt.Errorf("an array of %d×%d elements", a.W, a.H)
 	case a.Role == Place && (a.Bits >= placeEnd || a.Type.Float()):
 		return fmt.Errorf("no place")
+	case a.Halo != [2]int{} && (a.Role != In || a.Each > 0 || min(a.Halo[0], a.Halo[1]) < 0 || max(a.Halo[0], a.Halo[1]) > mostHalo || a.Edge >= edgeEnd):
+		return fmt.Errorf("a halo of %d×%d", a.Halo[0], a.Halo[1])
 	case a.Role == Local && (a.Bits < 1 || a.Bits > math.MaxInt32):
 		return fmt.Errorf("%d bytes of local memory", a.Bits)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +24,7 @@ type runFlags struct {
 	out        namedValues
 	args       namedValues
 	local      namedValues
+	halo       namedValues
 	size       sides
 	group      sides
 }
@@ -52,6 +55,7 @@ any, such as PoCL on a CPU.`,
 		Example: `  gpurun run --expr 'z = fma(a, x, y)' --in x=x.npy --in y=y.npy --arg a=2.5 --out z=z.npy
   gpurun run --expr 'float r = hypot(x, y)' --in x=x.npy --in y=y.npy --out r=r.npy --device opencl
   gpurun run blur.cl --in image=in.npy --whole weights=w.npy --out result=out.npy --mem 1GiB
+  gpurun run --expr 'z = (u_at(-1,0) + u_at(1,0) + u_at(0,-1) + u_at(0,1)) / 4' --in u=u.npy --halo u=1x1:repeat --out z=z.npy
   gpurun run --expr 'z = col * row' --size 1000x1000 --out z=table.npy`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == (f.expression != "") || len(args) > 1 {
@@ -66,6 +70,7 @@ any, such as PoCL on a CPU.`,
 	flags.StringVar(&f.entry, "entry", "", "the kernel function in the file, where there are several")
 	flags.Var(&f.in, "in", "an array that is read, each element for the one of the result at its place: NAME=FILE.npy; any number of them")
 	flags.Var(&f.whole, "whole", "an array that is read, of which each tile has all: NAME=FILE.npy")
+	flags.Var(&f.halo, "halo", "neighbours that each tile has of an --in, and what lies around it: NAME=COLUMNSxROWS:zero, :repeat or :wrap")
 	flags.Var(&f.out, "out", "a result: NAME=FILE.npy")
 	flags.Var(&f.args, "arg", "a number: NAME=NUMBER")
 	flags.Var(&f.local, "local", "local memory of a work-group: NAME=BYTES")
@@ -145,6 +150,21 @@ func (f *runFlags) arguments() (args []gpurun.Argument, err error) {
 	for _, v := range f.in {
 		args = append(args, gpurun.InFile(v.name, v.value))
 	}
+	for _, v := range f.halo {
+		i := slices.IndexFunc(f.in, func(in namedValue) bool { return in.name == v.name })
+		if i < 0 {
+			return nil, usagef("--halo %s: there is no --in %s", v.name, v.name)
+		}
+		size, name, _ := strings.Cut(v.value, ":")
+		columns, rows, _ := strings.Cut(size, "x")
+		x, err := strconv.Atoi(columns)
+		y, err2 := strconv.Atoi(cmp.Or(rows, "0"))
+		edge, ok := edges[name]
+		if err != nil || err2 != nil || x < 0 || y < 0 || !ok {
+			return nil, usagef("--halo %s=%s: want COLUMNSxROWS and an edge, such as 1x1:repeat; edges are zero, repeat and wrap", v.name, v.value)
+		}
+		args[i] = gpurun.Halo(args[i], x, y, edge)
+	}
 	for _, v := range f.whole {
 		args = append(args, gpurun.WholeFile(v.name, v.value))
 	}
@@ -169,6 +189,9 @@ func (f *runFlags) arguments() (args []gpurun.Argument, err error) {
 	}
 	return args, nil
 }
+
+// edges are what can lie around an array.
+var edges = map[string]gpurun.Edge{"zero": gpurun.EdgeZero, "repeat": gpurun.EdgeRepeat, "wrap": gpurun.EdgeWrap}
 
 // tell prints the last line of a run, and the report.
 func (f *runFlags) tell(cmd *cobra.Command, report *gpurun.Report) error {
