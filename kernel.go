@@ -43,6 +43,10 @@ type Kernel struct {
 	// groups: tile_w and tile_h say which are some. The zero value leaves it to the driver.
 	Group [2]int
 
+	// WholeRows has every tile, and every part that CPU is called for, have whole rows of the
+	// output: for functions whose work-groups work on a row together.
+	WholeRows bool
+
 	// CPU computes a part of the output in Go. It may be called by several goroutines at once,
 	// for different parts. Nil if there is only Source.
 	CPU func(p *Part) error

@@ -51,7 +51,7 @@ func (k *Kernel) job(args []Argument) (*kernels.Custom, outputs, error) {
 	if err := checkOverlaps(args); err != nil {
 		return nil, nil, err
 	}
-	job := &kernels.Custom{Source: k.Source, Entry: k.Entry, Group: k.Group}
+	job := &kernels.Custom{Source: k.Source, Entry: k.Entry, Group: k.Group, Rows: k.WholeRows}
 	if k.expression != nil {
 		if args, err = k.expression.typed(args); err != nil {
 			return nil, nil, err

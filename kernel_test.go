@@ -341,3 +341,42 @@ func TestHalo(t *testing.T) {
 		})
 	}
 }
+
+// TestWholeRows has a kernel that is wrong where a part is not of whole rows.
+func TestWholeRows(t *testing.T) {
+	const w, h = 700, 90
+	kernel := &gpurun.Kernel{WholeRows: true, Source: `
+kernel void widths(global int *z, int tile_w, int tile_x)
+{
+	z[get_global_id(1)*tile_w + get_global_id(0)] = tile_w - tile_x;
+}`, CPU: func(p *gpurun.Part) error {
+		x, _, w, _ := p.Bounds()
+		for i, z := 0, gpurun.Elements[int32](p, "z"); i < len(z); i++ {
+			z[i] = int32(w - x)
+		}
+		return nil
+	}}
+	for name, config := range kernelConfigs(t) {
+		for _, tiles := range []int{0, 7, 1000} {
+			t.Run(fmt.Sprintf("%s, %d tiles", name, tiles), func(t *testing.T) {
+				config.Tiles = tiles
+				z := make([]int32, w*h)
+				if err := open(t, config).Run(t.Context(), kernel, gpurun.Size(w, h), gpurun.Out("z", z)); err != nil {
+					t.Fatal(err)
+				}
+				for i, v := range z {
+					if v != w {
+						t.Fatalf("element %d is in a part of %d columns", i, v)
+					}
+				}
+			})
+		}
+	}
+	if hasOpenCL(t) {
+		wide := make([]int32, 100_000)
+		err := open(t, &gpurun.Config{Devices: []string{"opencl"}, Memory: 100_000}).Run(t.Context(), kernel, gpurun.Size(100_000, 1), gpurun.Out("z", wide))
+		if !errors.Is(err, gpurun.ErrBudget) {
+			t.Errorf("rows that do not fit: %v", err)
+		}
+	}
+}

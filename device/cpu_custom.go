@@ -79,7 +79,11 @@ func (r *cpuCustom) Run(ctx context.Context, t kernels.Tile, out *kernels.Result
 	for _, a := range r.job.Args {
 		weight = max(weight, a.Weight())
 	}
-	bands := tiler.Bands(t, max(1, customBand/weight))
+	most := max(1, customBand/weight)
+	if r.job.Rows {
+		most = max(most, t.W)
+	}
+	bands := tiler.Bands(t, most)
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup

@@ -62,7 +62,7 @@ func (r *openCLCustom) runIn(ctx context.Context, slot *customSlot, t kernels.Ti
 	out.BytesIn, out.BytesOut = r.copied.Swap(0), 0
 	for left := []kernels.Tile{t}; len(left) > 0; {
 		var band kernels.Tile
-		band, left = cutBand(left, min(slot.elements, int(r.pace.Load())))
+		band, left = cutBand(left, min(slot.elements, max(r.least(), int(r.pace.Load()))))
 		if err := r.upload(ctx, slot, band, out); err != nil {
 			return err
 		}

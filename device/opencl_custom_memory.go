@@ -28,8 +28,16 @@ func (r *openCLCustom) weight() int64 {
 	return int64(weight)
 }
 
+// least returns the elements of the output that a launch has at least.
+func (r *openCLCustom) least() int {
+	if r.job.Rows {
+		return r.job.W
+	}
+	return 1
+}
+
 // most returns the elements of the output that a launch has at most.
-func (r *openCLCustom) most() int64 { return max(1, maxCustom/r.weight()) }
+func (r *openCLCustom) most() int64 { return max(int64(r.least()), maxCustom/r.weight()) }
 
 // whole returns the bytes of the arrays that are there whole.
 func (r *openCLCustom) whole() (bytes int64) {
@@ -86,8 +94,8 @@ func (r *openCLCustom) elements(bytes int64) (int, error) {
 		slot, largest := r.slotBytes(i + 1)
 		return largest > limit || r.whole()+openCLSlots*slot > bytes
 	})
-	if n < 1 {
-		one, _ := r.slotBytes(1)
+	if n < r.least() {
+		one, _ := r.slotBytes(r.least())
 		return 0, fmt.Errorf("%w: %d bytes are left, and this kernel takes %d at least: raise --mem", ErrBudget, max(bytes, 0), r.whole()+openCLSlots*one)
 	}
 	return n, nil

@@ -42,6 +42,10 @@ func (q *queue) part(x *piece, t kernels.Tile) *piece {
 func (q *queue) cut(x *piece, grid *tiler.Grid, want float64, maxArea int) (head *piece, rest []*piece) {
 	var tile kernels.Tile
 	var others []kernels.Tile
+	if q.rows {
+		row, _ := x.tile.SplitY(1)
+		want, maxArea = max(want, q.cost.Cost(row)), max(maxArea, x.tile.W)
+	}
 	if grid != nil {
 		tile, others = grid.Cut(x.tile, q.cost, want, maxArea)
 	} else {

@@ -25,6 +25,7 @@ type queue struct {
 	job        kernels.Job
 	sink       Sink
 	cost       tiler.Cost
+	rows       bool    // tiles are whole rows: see kernels.RowJob
 	total      float64 // the cost of the whole job
 	before     float64 // the part of it that the sink has from a run before
 	area       int     // elements to compute
@@ -179,6 +180,9 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		q.wait = opts.Wait
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
+	if of, ok := job.(kernels.RowJob); ok {
+		q.rows = of.WholeRows()
+	}
 	if q.cost != nil {
 		q.total = q.cost.Cost(bounds)
 	}
@@ -190,11 +194,23 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		maxBytes = DefaultMaxResultBytes
 	}
 	q.maxArea = max(1, maxBytes/max(1, kernels.ResultBytes(job, kernels.Tile{W: 1, H: 1})))
-	q.giveAll(tiler.Split(bounds, max(1, opts.Tiles)), opts.Todo)
+	q.giveAll(q.split(bounds, max(1, opts.Tiles)), opts.Todo)
 	if q.area == 0 {
 		q.end(nil)
 	}
 	return q
+}
+
+// split cuts bounds into so many tiles, if it has as many elements, or rows where they stay whole.
+func (q *queue) split(bounds kernels.Tile, n int) []kernels.Tile {
+	if !q.rows || bounds.Empty() {
+		return tiler.Split(bounds, n)
+	}
+	tiles := tiler.Split(kernels.Tile{W: 1, H: bounds.H}, n)
+	for i := range tiles {
+		tiles[i].W = bounds.W
+	}
+	return tiles
 }
 
 // giveAll makes tiles the ones that are given out, or what they have of todo unless that

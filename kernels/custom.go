@@ -26,6 +26,9 @@ type Custom struct {
 	// not one; 0 counts as 1. Element i has those with get_global_id(0) from Items*i on.
 	Items int
 
+	// Rows has every tile, and every part that is computed at a time, be of whole rows.
+	Rows bool
+
 	// Twin is the same in Go, or nil. It writes the elements of its part, and may be called
 	// by several goroutines at once, for different parts.
 	Twin func(Part) error
@@ -269,6 +272,9 @@ func (a Arg) At(t, all Tile) int {
 	}
 	return all.H
 }
+
+// WholeRows implements RowJob.
+func (c *Custom) WholeRows() bool { return c.Rows }
 
 // Kernel, Bounds, DType and Planes make a Custom a job.
 func (c *Custom) Kernel() string { return "custom" }

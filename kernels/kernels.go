@@ -125,6 +125,12 @@ type Job interface {
 	Planes() []DType
 }
 
+// RowJob is a Job whose tiles may have to be whole rows.
+type RowJob interface {
+	Job
+	WholeRows() bool
+}
+
 // Runner computes tiles of one job on one device.
 //
 // Run computes t and writes every plane of r, which must come from

@@ -27,6 +27,7 @@ type runFlags struct {
 	halo       namedValues
 	size       sides
 	group      sides
+	rows       bool
 }
 
 func runCommand() *cobra.Command {
@@ -76,6 +77,7 @@ any, such as PoCL on a CPU.`,
 	flags.Var(&f.local, "local", "local memory of a work-group: NAME=BYTES")
 	flags.Var(&f.size, "size", "the columns and rows of the results, N or NxM (default those of the first --in)")
 	flags.Var(&f.group, "group", "the work-items of a work-group, N or NxM (default the driver's choice)")
+	flags.BoolVar(&f.rows, "whole-rows", false, "cut the arrays between rows only")
 	f.jobFlags.add(cmd)
 	for _, name := range []string{"verify", "state"} {
 		if err := flags.MarkHidden(name); err != nil {
@@ -133,8 +135,8 @@ func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
 		return nil, usagef("no result: name one with --out NAME=FILE.npy")
 	}
 	if f.expression != "" {
-		if f.entry != "" || f.group != (sides{}) || len(f.local) > 0 {
-			return nil, usagef("--entry, --group and --local are for a kernel in a file: leave them out")
+		if f.entry != "" || f.group != (sides{}) || len(f.local) > 0 || f.rows {
+			return nil, usagef("--entry, --group, --local and --whole-rows are for a kernel in a file: leave them out")
 		}
 		return gpurun.Elementwise(f.expression, nil), nil
 	}
@@ -142,7 +144,7 @@ func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gpurun.Kernel{Source: string(source), Entry: f.entry, Group: f.group}, nil
+	return &gpurun.Kernel{Source: string(source), Entry: f.entry, Group: f.group, WholeRows: f.rows}, nil
 }
 
 // arguments returns the arguments that the flags say.

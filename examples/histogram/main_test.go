@@ -1,0 +1,26 @@
+package main
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+func TestHistogram(t *testing.T) {
+	onDevices(t, func(t *testing.T, device string) {
+		for _, n := range []int{0, 1, 63, 1000, 300_001} {
+			data, want := make([]byte, n), [values]int{}
+			rng := rand.New(rand.NewPCG(3, uint64(n)))
+			for i := range data {
+				data[i] = byte(rng.NormFloat64()*30 + 100)
+				want[data[i]]++
+			}
+			got, err := histogram(data, device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != want {
+				t.Errorf("of %d bytes: %v, want %v", n, got, want)
+			}
+		}
+	})
+}
