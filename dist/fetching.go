@@ -96,7 +96,7 @@ func (f *fetching) read(ctx context.Context, o *hostedOperands, operand int, to 
 
 // cutUp returns the chunks of t, of which to has the elements.
 func (o *hostedOperands) cutUp(operand int, to []byte, t kernels.Tile) (chunks []*chunk) {
-	element := o.spec.element()
+	element := o.spec.elementOf(operand)
 	width := min(t.W, chunkBytes/element)
 	height := max(1, chunkBytes/element/width)
 	for y := 0; y < t.H; y += height {
@@ -158,7 +158,7 @@ func (f *fetching) receive(m panelMessage, size int64, r io.Reader) error {
 
 // receive reads a panel into rows, or to nowhere if there are none.
 func (c *chunk) receive(m panelMessage, size int64, r io.Reader, rows [][]byte) error {
-	due := int64(c.tile.Area() * c.operands.spec.element())
+	due := int64(c.tile.Area() * c.operands.spec.elementOf(c.operand))
 	switch {
 	case m.Error != "" && size > 0:
 		return protocolError("panel of %d bytes with an error", size)

@@ -33,6 +33,10 @@ type hostDevice struct {
 	turns  *turns
 	counts *deviceCounts
 
+	// kernels runs those of users on the device, apart from all else; nil if nobody may have
+	// any run.
+	kernels Device
+
 	// streaming holds a token while a product streams on the device, whose memory is
 	// planned for one.
 	streaming chan struct{}
@@ -61,6 +65,15 @@ func NewHost(name string, devices []Device, infos []DeviceInfo, log *slog.Logger
 // takes more the devices read a part at a time, into memory of their own; one that also
 // reads C is refused. It is called before the host serves anybody.
 func (h *Host) LimitOperands(bytes int64) { h.operands.limit = bytes }
+
+// AllowKernels has the host run the kernels of users that its coordinators send: code that may do
+// anything. runners has a device for each of the host's, in their order, that keeps it from all
+// else. It is called before the host serves anybody, who must have a trust.
+func (h *Host) AllowKernels(runners []Device) {
+	for i := range h.devices {
+		h.devices[i].kernels = runners[i]
+	}
+}
 
 // Draining reports whether Drain has been called.
 func (h *Host) Draining() bool { return h.drain.Err() != nil }

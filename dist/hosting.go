@@ -258,13 +258,19 @@ func (c *hosting) begin(m beginMessage) error {
 
 // open makes the device ready for j, of which it sets runner and grid, or err.
 func (j *hostedJob) open() {
-	job := j.job
+	job, device := j.job, j.device.Device
+	if _, custom := job.(*kernels.Custom); custom {
+		if device = j.device.kernels; device == nil {
+			j.err = errNoKernels
+			return
+		}
+	}
 	if j.operands != nil {
 		if job, j.err = j.operands.begin(j); j.err != nil {
 			return
 		}
 	}
-	if j.runner, j.err = j.device.Begin(j.ctx, job); j.err != nil {
+	if j.runner, j.err = device.Begin(j.ctx, job); j.err != nil {
 		return
 	}
 	if g, ok := j.runner.(Gridded); ok {

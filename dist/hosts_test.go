@@ -143,6 +143,12 @@ func startHost(t *testing.T, trust *Trust, d *mandelDevice) *testHost {
 // startHostOf starts a host of d and others.
 func startHostOf(t *testing.T, trust *Trust, d *mandelDevice, others ...Device) *testHost {
 	t.Helper()
+	return startHostWith(t, trust, func(*Host) {}, d, others...)
+}
+
+// startHostWith is startHostOf for a host that prepare has made ready.
+func startHostWith(t *testing.T, trust *Trust, prepare func(*Host), d *mandelDevice, others ...Device) *testHost {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +160,7 @@ func startHostOf(t *testing.T, trust *Trust, d *mandelDevice, others ...Device) 
 		infos = append(infos, DeviceInfo{ID: other.ID()})
 	}
 	h.Host = NewHost("host "+d.id, append([]Device{d}, others...), infos, slog.New(slog.NewTextHandler(&log, nil)))
+	prepare(h.Host)
 	h.logged = log.String
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)

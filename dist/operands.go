@@ -65,7 +65,8 @@ func (m *operandMemory) giveBack(bytes int64) { m.taken.Add(-bytes) }
 type hostedOperands struct {
 	fetching *fetching
 	number   uint64
-	spec     productSpec
+	spec     operandSpec
+	product  productSpec // if it is one; the arrays of kernels are fetched tile by tile, and not kept
 
 	once     sync.Once // sets the following
 	files    [operandCount]*npy.File
@@ -92,10 +93,10 @@ type hostedMatrix struct {
 	chunks        []*chunk // nil where nobody has needed it yet; guarded by fetching.mu
 }
 
-// use returns the operands called number of job, a product, for j, which lets go of
+// use returns the operands called number of job, if it has any, for j, which lets go of
 // them. It returns nil for another job.
 func (f *fetching) use(j *hostedJob, number uint64) (*hostedOperands, error) {
-	spec, ok := productOf(j.job)
+	spec, ok := operandsOf(j.job)
 	if !ok {
 		return nil, nil
 	}
@@ -104,12 +105,13 @@ func (f *fetching) use(j *hostedJob, number uint64) (*hostedOperands, error) {
 	o := f.operands[number]
 	switch {
 	case number == 0:
-		return nil, protocolError("a product without a number for its operands")
+		return nil, protocolError("a job without a number for its operands")
 	case o == nil:
 		o = &hostedOperands{fetching: f, number: number, spec: spec}
+		o.product, _ = spec.(productSpec)
 		f.operands[number] = o
 	case !o.spec.same(spec):
-		return nil, protocolError("operands %d are of two products", number)
+		return nil, protocolError("operands %d are of two jobs", number)
 	}
 	o.jobs = append(o.jobs, j)
 	return o, nil
@@ -160,9 +162,12 @@ func (o *hostedOperands) drop(j *hostedJob) bool {
 	return true
 }
 
-// begin returns the product with its operands, for the device of j. Memory is taken for
-// all of them, which costs little until they come.
+// begin returns the job with its operands, for the device of j. Memory is taken for
+// all of those of a product, which costs little until they come.
 func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
+	if custom, ok := o.spec.(customSpec); ok {
+		return custom.job(func(operand int) kernels.Array { return fetchedArray{j.ctx, o, operand} }), nil
+	}
 	if o.once.Do(o.open); o.err != nil {
 		return nil, o.err
 	}
@@ -171,7 +176,7 @@ func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
 		for operand := range o.matrices {
 			all[operand] = o.matrices[operand].data
 		}
-		return o.spec.job(all), nil
+		return o.product.job(all), nil
 	}
 	select {
 	case j.device.streaming <- struct{}{}:
@@ -179,7 +184,7 @@ func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
 	case <-j.ctx.Done():
 		return nil, j.ctx.Err()
 	}
-	return o.spec.streaming(func(operand int, to []byte, t kernels.Tile) error {
+	return o.product.streaming(func(operand int, to []byte, t kernels.Tile) error {
 		if f := o.files[operand]; f != nil {
 			return f.ReadBytes(to, t)
 		}
@@ -192,7 +197,7 @@ func (o *hostedOperands) open() {
 	if o.err = o.openFiles(); o.err != nil {
 		return
 	}
-	bytes := o.spec.bytes()
+	bytes := o.product.bytes()
 	if err := o.fetching.host.operands.take(bytes); err != nil {
 		if o.streams = !o.spec.reads(operandC); !o.streams {
 			o.err = err
@@ -202,14 +207,14 @@ func (o *hostedOperands) open() {
 	o.bytes = bytes
 	for operand := range operandCount {
 		if o.spec.reads(operand) {
-			o.matrices[operand] = newHostedMatrix(o.spec, operand)
+			o.matrices[operand] = newHostedMatrix(o.product, operand)
 		}
 	}
 }
 
 func (o *hostedOperands) openFiles() error {
 	for operand := range operandCount {
-		ref := o.spec.file(operand)
+		ref := o.product.file(operand)
 		if ref == (npy.Reference{}) || !o.spec.reads(operand) {
 			continue
 		}
@@ -222,7 +227,7 @@ func (o *hostedOperands) openFiles() error {
 		}
 		o.files[operand] = f
 		lines, length := f.Lines()
-		if whole := o.spec.stored(operand); f.Type != kernels.DType(o.spec.Type) || lines != whole.H || length != whole.W {
+		if whole := o.spec.stored(operand); f.Type != kernels.DType(o.product.Type) || lines != whole.H || length != whole.W {
 			return fmt.Errorf("%s has %d lines of %d elements of %v, and not those of the product", f.Path(), lines, length, f.Type)
 		}
 	}
@@ -271,10 +276,10 @@ func (m *hostedMatrix) rows(t kernels.Tile, element int) (rows [][]byte) {
 // need makes sure that all that t, a tile of the product, reads is there: also what a
 // device reads that has operands in panels as high and wide as the steps of grid.
 func (o *hostedOperands) need(ctx context.Context, t kernels.Tile, grid tiler.Grid) error {
-	if o.streams {
+	if _, product := o.spec.(productSpec); o.streams || !product {
 		return nil
 	}
-	whole := kernels.Tile{W: o.spec.N, H: o.spec.M}
+	whole := kernels.Tile{W: o.product.N, H: o.product.M}
 	lines := t
 	lines.X, lines.W = widen(t.X, t.W, grid.StepX, whole.W)
 	lines.Y, lines.H = widen(t.Y, t.H, grid.StepY, whole.H)
@@ -344,7 +349,7 @@ func (o *hostedOperands) request(lines, tile kernels.Tile) (missing, fresh []*ch
 		if len(m.chunks) == 0 {
 			continue
 		}
-		part := o.spec.part(operand, lines)
+		part := o.product.part(operand, lines)
 		if operand == operandC {
 			part = tile
 		}
@@ -373,5 +378,5 @@ func (o *hostedOperands) newChunk(operand, row, column int) *chunk {
 	m := &o.matrices[operand]
 	x, y := column*m.chunkW, row*m.chunkH
 	t := kernels.Tile{X: x, Y: y, W: min(m.chunkW, m.bounds.W-x), H: min(m.chunkH, m.bounds.H-y)}
-	return &chunk{operands: o, operand: operand, tile: t, rows: m.rows(t, o.spec.element()), done: make(chan struct{})}
+	return &chunk{operands: o, operand: operand, tile: t, rows: m.rows(t, o.product.element()), done: make(chan struct{})}
 }

@@ -99,8 +99,15 @@ func (s productSpec) file(operand int) npy.Reference {
 	return npy.Reference{}
 }
 
-// same reports whether two products are one, but for their operands.
-func (s productSpec) same(other productSpec) bool {
+func (s productSpec) count() int { return operandCount }
+
+func (s productSpec) elementOf(int) int { return s.element() }
+
+func (s productSpec) same(of operandSpec) bool {
+	other, ok := of.(productSpec)
+	if !ok {
+		return false
+	}
 	alpha, beta := sameOrNaN(s.Alpha, other.Alpha), sameOrNaN(s.Beta, other.Beta)
 	s.Alpha, s.Beta, other.Alpha, other.Beta = 0, 0, 0, 0
 	return s == other && alpha && beta
@@ -273,17 +280,6 @@ func (s productSpec) bytes() (n int64) {
 		}
 	}
 	return n
-}
-
-// readOperand puts a part of an operand of job, a product, into to, packed.
-func readOperand(job kernels.Job, to []byte, operand int, t kernels.Tile) error {
-	switch job := job.(type) {
-	case *kernels.MatMul[float32]:
-		return readPart(job, kernels.Elements[float32](to), operand, t)
-	case *kernels.MatMul[float64]:
-		return readPart(job, kernels.Elements[float64](to), operand, t)
-	}
-	return nil
 }
 
 func readPart[T float32 | float64](p *kernels.MatMul[T], to []T, operand int, t kernels.Tile) error {

@@ -371,10 +371,10 @@ func (d *remoteDevice) begin(ctx context.Context, r *remoteRunner, spec []byte) 
 			r.end()
 			return nil, errors.New(printableLines(m.Error))
 		}
-		if r.served == nil {
-			return r, nil
+		if p, ok := productOf(r.job); ok {
+			return &remoteProduct{r, gridOf(m, p.element())}, nil
 		}
-		return &remoteProduct{r, gridOf(m, r.served.spec.element())}, nil
+		return r, nil
 	case <-ctx.Done():
 		r.end()
 		return nil, ctx.Err()

@@ -12,11 +12,11 @@ import (
 // This file is the coordinator's side of operands: hosts fetch from it the parts of
 // those of a product that they lack.
 
-// servedOperands are the operands of a product that devices of one host have begun.
+// servedOperands are the operands of a job that devices of one host have begun.
 type servedOperands struct {
 	number uint64
 	job    kernels.Job
-	spec   productSpec
+	spec   operandSpec
 	users  int // runners, and Begins; guarded by the RemoteHost's mutex
 
 	// reading counts those who read: the owner of the operands may write to them when
@@ -63,7 +63,7 @@ func newFetches() *fetches {
 // serve returns the operands of job, which all devices of the host that have begun
 // it share, or nil if it has none. The caller calls letGo.
 func (r *RemoteHost) serve(job kernels.Job) *servedOperands {
-	spec, ok := productOf(job)
+	spec, ok := operandsOf(job)
 	if !ok {
 		return nil
 	}
@@ -111,9 +111,9 @@ func (r *RemoteHost) fetch(m fetchMessage) error {
 		return protocolError("fetch %d, beside %d", m.Fetch, r.fetches.out)
 	case m.Operands == 0 || m.Operands > numbers.Load():
 		return protocolError("fetch of the operands %d, which nobody has", m.Operands)
-	case m.Operand < 0 || m.Operand >= operandCount:
+	case m.Operand < 0 || m.Operand >= maxArgs || s != nil && m.Operand >= s.spec.count():
 		return protocolError("fetch of operand %d", m.Operand)
-	case s != nil && (!s.spec.reads(m.Operand) || t.Empty() || !s.spec.stored(m.Operand).Contains(t) || t.Area() > maxPanel/s.spec.element()):
+	case s != nil && (!s.spec.reads(m.Operand) || t.Empty() || !s.spec.stored(m.Operand).Contains(t) || t.Area() > maxPanel/s.spec.elementOf(m.Operand)):
 		return protocolError("fetch of %v of operand %d, which has %v", t, m.Operand, s.spec.stored(m.Operand))
 	}
 	r.fetches.out++
@@ -155,7 +155,7 @@ func (r *RemoteHost) readServed(memory *[]float64, operands uint64, operand int,
 	if s.failed.Err() != nil {
 		return nil, context.Cause(s.failed) // it would only take longer to end
 	}
-	size := t.Area() * s.spec.element()
+	size := t.Area() * s.spec.elementOf(operand)
 	if n := (size + 7) / 8; cap(*memory) < n {
 		*memory = make([]float64, n)
 	}

@@ -369,14 +369,17 @@ type mandelbrotSpec struct {
 // Travels reports whether hosts can work on job.
 func Travels(job kernels.Job) bool {
 	_, image := job.(*kernels.Mandelbrot)
-	_, product := productOf(job)
-	return image || product
+	_, operands := operandsOf(job)
+	return image || operands
 }
 
 // encodeJob returns what a host needs to know of job.
 func encodeJob(job kernels.Job) ([]byte, error) {
 	if p, ok := productOf(job); ok {
 		return encoding.Marshal(p)
+	}
+	if c, ok := job.(*kernels.Custom); ok {
+		return encoding.Marshal(specOfCustom(c))
 	}
 	m, ok := job.(*kernels.Mandelbrot)
 	if !ok {
@@ -396,6 +399,8 @@ func decodeJob(kernel string, spec []byte) (kernels.Job, error) {
 		return decodeMandelbrot(spec)
 	case (*kernels.MatMul[float64])(nil).Kernel():
 		return decodeProduct(spec)
+	case (*kernels.Custom)(nil).Kernel():
+		return decodeCustom(spec)
 	}
 	return nil, protocolError("job of the unknown kernel %q", printable(kernel[:min(len(kernel), 64)]))
 }

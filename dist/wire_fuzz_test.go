@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"reflect"
 	"strings"
 	"testing"
@@ -239,6 +240,10 @@ func FuzzJob(f *testing.F) {
 		f.Add("matmul", spec)
 		f.Add("matmul", spec[:len(spec)-1])
 	}
+	for _, spec := range someKernels(f) {
+		f.Add("custom", spec)
+		f.Add("custom", spec[:len(spec)-1])
+	}
 	one, nan := floatBytes([]float64{1}), math.NaN()
 	for _, bad := range []mandelbrotSpec{
 		{Type: 0, CX: one, CY: one, MaxIter: 1, R2: 4}, {Type: 3, CX: one, CY: one, MaxIter: 1, R2: 4},
@@ -303,12 +308,53 @@ func someProducts(t testing.TB) (specs [][]byte) {
 
 // sameJob reports whether two jobs are the same. Any NaN is any NaN.
 func sameJob(a, b kernels.Job) bool {
-	p, isProduct := productOf(a)
-	q, _ := productOf(b)
-	if !isProduct {
+	p, hasOperands := operandsOf(a)
+	q, _ := operandsOf(b)
+	if !hasOperands {
 		return reflect.DeepEqual(a, b)
 	}
 	return p.same(q) && reflect.TypeOf(a) == reflect.TypeOf(b)
+}
+
+// harmOfCustom is harm of a kernel.
+func harmOfCustom(c *kernels.Custom) string {
+	if err := c.Validate(); err != nil {
+		return err.Error()
+	}
+	most := func(w, h int) bool {
+		over, n := bits.Mul64(uint64(w), uint64(h))
+		return over == 0 && n <= maxOperand
+	}
+	for _, a := range c.Args {
+		if a.Reads() && a.Array.Read(nil, kernels.Tile{}) == nil {
+			return "an array can be read"
+		}
+		if !most(c.W, c.H) || a.Role == kernels.Whole && !most(a.W, a.H) || a.Each > 0 && !most(a.W, 1) {
+			return "the size"
+		}
+	}
+	return ""
+}
+
+// someKernels returns specs of kernels, good and bad.
+func someKernels(t testing.TB) (specs [][]byte) {
+	in, out := argSpec{Name: "x", Role: uint8(kernels.In), Type: 1}, argSpec{Name: "z", Role: uint8(kernels.Out), Type: 2}
+	for _, s := range []customSpec{
+		{Source: "kernel void f(…)", Entry: "f", W: 10, H: 3, Args: []argSpec{in, out}},
+		{W: 10, H: 3, Args: []argSpec{in}}, {W: 1 << 40, H: 1 << 40, Args: []argSpec{in, out}}, {W: -1, H: 3, Args: []argSpec{out}},
+		{W: 3, H: 1, Args: []argSpec{{Role: uint8(kernels.In), Type: 1, W: 2500, Each: 1000}, out}, GroupW: 64, GroupH: 1, Items: 64},
+		{W: 3, H: 1, Args: []argSpec{{Role: uint8(kernels.In), Type: 1, W: math.MaxInt64, Each: math.MaxInt64}, out}},
+		{W: 3, H: 5, Args: []argSpec{{Role: uint8(kernels.Whole), Type: 9, W: 1 << 30, H: 1 << 30}, out}},
+		{W: 3, H: 5, Args: []argSpec{{Role: uint8(kernels.In), Type: 4, HaloX: 3, HaloY: 1, Edge: 2}, out, {Role: uint8(kernels.Local), Bits: 1 << 20}, {Role: uint8(kernels.Place), Type: 4, Bits: 5}}},
+		{W: 3, H: 5, Args: []argSpec{{Role: uint8(kernels.In), Type: 4, HaloX: math.MaxInt64, HaloY: -1}, out}, Rows: true},
+	} {
+		spec, err := encoding.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs = append(specs, spec)
+	}
+	return specs
 }
 
 // harm says in what a job is not as the comments on its type want it.
@@ -317,6 +363,10 @@ func harm(kernel string, job kernels.Job) string {
 	case *kernels.Mandelbrot:
 		if kernel == "mandelbrot" {
 			return harmOfImage(job)
+		}
+	case *kernels.Custom:
+		if kernel == "custom" {
+			return harmOfCustom(job)
 		}
 	case *kernels.MatMul[float32]:
 		if kernel == "matmul" {

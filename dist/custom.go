@@ -1,0 +1,144 @@
+package dist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// customSpec is a kernels.Custom on the wire, without its arrays.
+type customSpec struct {
+	Source string    `cbor:"1,keyasint"`
+	Entry  string    `cbor:"2,keyasint"`
+	W      int       `cbor:"3,keyasint"`
+	H      int       `cbor:"4,keyasint"`
+	GroupW int       `cbor:"5,keyasint,omitempty"`
+	GroupH int       `cbor:"6,keyasint,omitempty"`
+	Items  int       `cbor:"7,keyasint,omitempty"`
+	Rows   bool      `cbor:"8,keyasint,omitempty"`
+	Args   []argSpec `cbor:"9,keyasint"`
+}
+
+// argSpec is a kernels.Arg on the wire.
+type argSpec struct {
+	Name  string `cbor:"1,keyasint"`
+	Role  uint8  `cbor:"2,keyasint"`
+	Type  uint8  `cbor:"3,keyasint,omitempty"`
+	Bits  uint64 `cbor:"4,keyasint,omitempty"`
+	W     int    `cbor:"5,keyasint,omitempty"`
+	H     int    `cbor:"6,keyasint,omitempty"`
+	Each  int    `cbor:"7,keyasint,omitempty"`
+	HaloX int    `cbor:"8,keyasint,omitempty"`
+	HaloY int    `cbor:"9,keyasint,omitempty"`
+	Edge  uint8  `cbor:"10,keyasint,omitempty"`
+}
+
+// The most that a kernel has which is taken from the wire.
+const (
+	maxSource   = 1 << 20
+	maxArgs     = 256
+	maxNameSize = 256
+)
+
+func specOfCustom(c *kernels.Custom) customSpec {
+	s := customSpec{Source: c.Source, Entry: c.Entry, W: c.W, H: c.H, GroupW: c.Group[0], GroupH: c.Group[1], Items: c.Items, Rows: c.Rows}
+	for _, a := range c.Args {
+		s.Args = append(s.Args, argSpec{
+			Name: a.Name, Role: uint8(a.Role), Type: uint8(a.Type), Bits: a.Bits, W: a.W, H: a.H, Each: a.Each,
+			HaloX: a.Halo[0], HaloY: a.Halo[1], Edge: uint8(a.Edge),
+		})
+	}
+	return s
+}
+
+// job returns the kernel with the arrays that array returns for the arguments that are read.
+func (s customSpec) job(array func(operand int) kernels.Array) *kernels.Custom {
+	c := &kernels.Custom{Source: s.Source, Entry: s.Entry, W: s.W, H: s.H, Group: [2]int{s.GroupW, s.GroupH}, Items: s.Items, Rows: s.Rows}
+	for i, a := range s.Args {
+		arg := kernels.Arg{
+			Name: a.Name, Role: kernels.Role(a.Role), Type: kernels.DType(a.Type), Bits: a.Bits, W: a.W, H: a.H, Each: a.Each,
+			Halo: [2]int{a.HaloX, a.HaloY}, Edge: kernels.Edge(a.Edge),
+		}
+		if arg.Reads() {
+			arg.Array = array(i)
+		}
+		c.Args = append(c.Args, arg)
+	}
+	return c
+}
+
+// unreadArray is an array that is still with the coordinator.
+type unreadArray struct{}
+
+func (unreadArray) Read([]byte, kernels.Tile) error { return errors.New("it is not to be read yet") }
+
+// fetchedArray is an array of which parts are fetched when they are needed.
+type fetchedArray struct {
+	ctx     context.Context
+	of      *hostedOperands
+	operand int
+}
+
+func (a fetchedArray) Read(to []byte, t kernels.Tile) error {
+	return a.of.fetching.read(a.ctx, a.of, a.operand, to, t)
+}
+
+// decodeCustom returns the kernel that spec describes, whose arrays cannot be read.
+func decodeCustom(spec []byte) (kernels.Job, error) {
+	var s customSpec
+	if err := decoding.Unmarshal(spec, &s); err != nil {
+		return nil, protocolError("job: %v", err)
+	}
+	if len(s.Source) > maxSource || len(s.Args) > maxArgs || len(s.Entry) > maxNameSize {
+		return nil, protocolError("job: a kernel of %d bytes with %d arguments", len(s.Source), len(s.Args))
+	}
+	if slices.ContainsFunc(s.Args, func(a argSpec) bool { return len(a.Name) > maxNameSize }) {
+		return nil, protocolError("job: the name of an argument has more than %d bytes", maxNameSize)
+	}
+	c := s.job(func(int) kernels.Array { return unreadArray{} })
+	if err := c.Validate(); err != nil {
+		return nil, protocolError("job: %v", err)
+	}
+	for i, a := range c.Args {
+		bytes := int64(8 * (len(c.Args) + 1)) // of one element in all arrays
+		if whole := s.stored(i); (a.Cut() || a.Role == kernels.Whole) && !(fitsOperand(whole.W, whole.H, bytes) && fitsOperand(c.W, c.H, bytes)) {
+			return nil, protocolError("job: %v elements for %v", whole, c.Bounds())
+		}
+	}
+	return c, nil
+}
+
+// fitsOperand reports whether w×h elements of so many bytes can be counted as an operand's.
+func fitsOperand(w, h int, bytes int64) bool {
+	return h == 0 || w == 0 || int64(w) <= maxOperand/bytes/int64(h)
+}
+
+func (s customSpec) count() int { return len(s.Args) }
+
+func (s customSpec) reads(operand int) bool { return s.arg(operand).Reads() }
+
+func (s customSpec) elementOf(operand int) int { return s.arg(operand).Type.Size() }
+
+func (s customSpec) arg(operand int) kernels.Arg {
+	a := s.Args[operand]
+	return kernels.Arg{Role: kernels.Role(a.Role), Type: kernels.DType(a.Type), W: a.W, H: a.H, Each: a.Each}
+}
+
+func (s customSpec) stored(operand int) kernels.Tile {
+	switch a := s.arg(operand); {
+	case a.Role == kernels.Whole:
+		return kernels.Tile{W: a.W, H: a.H}
+	case a.Each > 0:
+		return kernels.Tile{W: a.W, H: 1}
+	}
+	return kernels.Tile{W: s.W, H: s.H}
+}
+
+func (s customSpec) same(other operandSpec) bool { return reflect.DeepEqual(s, other) }
+
+// errNoKernels is what a host says that runs none.
+var errNoKernels = fmt.Errorf("this host runs no kernels of others: start its worker with --allow-kernels and a key, or leave it out")
