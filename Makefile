@@ -11,7 +11,7 @@
 # make soak    a cluster under churn for SOAKTIME; samples and plots in soak/
 
 GO       ?= go
-FUZZTIME ?= 10s
+FUZZTIME ?= 6s
 SOAKTIME ?= 1h
 ROUNDS   ?= 200
 KILLS    ?= 100

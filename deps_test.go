@@ -18,7 +18,7 @@ const module = "github.com/gpurun/gpurun"
 // import besides the standard library. A name without a dot is a package of
 // this module. docs/architecture.md says why.
 var imports = map[string][]string{
-	".":                  {"device", "dist", "dist/journal", "dist/launch", "dist/metrics", "internal/loglimit", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/gofrs/flock", "github.com/lucasb-eyer/go-colorful", "github.com/shirou/gopsutil/v4/cpu", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
+	".":                  {"device", "dist", "dist/journal", "dist/launch", "dist/metrics", "internal/loglimit", "internal/npy", "internal/output", "kernels", "tiler", "github.com/dustin/go-humanize", "github.com/gofrs/flock", "github.com/lucasb-eyer/go-colorful", "github.com/shirou/gopsutil/v4/cpu", "github.com/shirou/gopsutil/v4/process", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/blas/gonum", "gonum.org/v1/gonum/mat"},
 	"kernels":            {},
 	"kernels/cpu":        {"kernels", "github.com/klauspost/cpuid/v2"},
 	"kernels/opencl":     {"kernels"},

@@ -128,6 +128,17 @@ type Config struct {
 	// bytes for each tile.
 	Trace bool
 
+	// AllowKernels has a Worker run the kernels of users that coordinators send: OpenCL C, which is
+	// code that may do anything that the worker's process may. It takes a KeyFile, certificates or a
+	// Launch, which say whose coordinators those are. Each kernel runs in a process of its own, which
+	// KernelCommand starts and which then calls ServeKernels, with two more arguments that it hands on;
+	// for the command gpurun that is "gpurun serve-kernel". What the kernel breaks there is not
+	// the worker, and the process is ended when it takes more than 4 GiB of memory, or 1 GiB more than
+	// Memory if that is less, or does not come on for KernelTime, a minute if that is 0.
+	AllowKernels  bool
+	KernelCommand []string
+	KernelTime    time.Duration
+
 	// Progress, if not nil, is called with the done part of the job, from 0 to
 	// 1, never by two goroutines at once. It must not start another job, nor
 	// close the engine: both wait for the job that calls it. Matrix products that
@@ -152,6 +163,9 @@ func (c *Config) check() error {
 	}
 	if c.Memory < 0 {
 		return fmt.Errorf("gpurun: Config.Memory is %d: it must be 0 for the default, or the bytes to use", c.Memory)
+	}
+	if c.KernelTime < 0 {
+		return fmt.Errorf("gpurun: Config.KernelTime is %v: it must be 0 for the default, or how long", c.KernelTime)
 	}
 	if !(c.Verify >= 0 && c.Verify <= 1) {
 		return fmt.Errorf("gpurun: Config.Verify is %g: it must be a part of each result, from 0 to 1", c.Verify)

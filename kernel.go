@@ -136,7 +136,9 @@ func Size(columns, rows int) Argument {
 // sizeRole is the role of Size, which is no argument of a function.
 const sizeRole kernels.Role = math.MaxUint8
 
-// Run computes k with args on the devices of the engine. The results are in the Out and
+// Run computes k with args on the devices of the engine, and, if it has Source, on those of its hosts
+// whose workers allow kernels: see Config.AllowKernels. They fetch the parts of arrays that their tiles
+// have, and Whole arrays. The results are in the Out and
 // InOut arguments when it returns nil; after an error those have any values.
 //
 // The order of args does not matter. The error matches ErrKernel if an argument is unknown,
@@ -179,7 +181,7 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 			job.Args[i].Array = m
 		}
 	}
-	report, err := e.run(ctx, job, devices, false, outputs, dist.Options{Cost: tiler.Uniform(1)})
+	report, err := e.run(ctx, job, devices, job.Source != "", outputs, dist.Options{Cost: tiler.Uniform(1)})
 	report.Seconds = time.Since(start).Seconds()
 	report.setElements(float64(job.Bounds().Area()))
 	if err == nil {
@@ -201,7 +203,7 @@ func (e *Engine) devicesOf(job *kernels.Custom) ([]device.Device, error) {
 		return onCPU && !twin || !onCPU && !source
 	})
 	switch {
-	case len(devices) > 0:
+	case len(devices) > 0, source && e.cluster != nil:
 		return devices, nil
 	case source:
 		return nil, fmt.Errorf("gpurun: the kernel is OpenCL C, without a function in Go, and no OpenCL device was chosen: "+

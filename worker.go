@@ -86,6 +86,12 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case config.AllowKernels && trust == nil:
+		return nil, errors.New("gpurun: kernels of others are run for those alone who have the key: set Config.KeyFile, or certificates (--key, or --tls-cert with the others), or leave Config.AllowKernels (--allow-kernels) out")
+	case config.AllowKernels && len(config.KernelCommand) == 0:
+		return nil, errors.New("gpurun: Config.AllowKernels without a KernelCommand: say how to start the process that runs a kernel")
+	}
 	w := &Worker{launch: config.Launch, trust: trust, log: quiet(log)}
 	if config.Listen != "" && config.Launch == nil {
 		if w.listener, err = listen(ctx, config.Listen, trust); err != nil {
@@ -99,18 +105,12 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 		}
 		return nil, fmt.Errorf("gpurun: open devices: %w", err)
 	}
-	pullers := make([]dist.Device, len(devices))
-	infos := make([]dist.DeviceInfo, len(devices))
-	for i, d := range devices {
-		info := d.Info()
-		pullers[i] = d
-		infos[i] = dist.DeviceInfo{
-			ID: info.ID, Kind: string(info.Kind), Name: info.Name, Driver: info.Driver,
-			Units: info.Units, Memory: info.Memory, F32: string(info.Float32), F64: string(info.Float64),
-		}
-	}
+	pullers, infos := hosted(devices)
 	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, w.log), devices
 	w.host.LimitOperands(operandBytes(config.Memory))
+	if config.AllowKernels {
+		w.host.AllowKernels(newSandboxes(config, devices, w.log))
+	}
 	healthy := func() bool { return !w.host.Draining() }
 	if w.server, err = metrics.Listen(ctx, config.Metrics, w.log, healthy, metrics.Worker(w.host.Stats)); err != nil {
 		if w.listener != nil {
@@ -119,6 +119,19 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 		return nil, w.closed(fmt.Errorf("gpurun: %w", err))
 	}
 	return w, nil
+}
+
+// hosted returns devices as a host has them.
+func hosted(devices []device.Device) (pullers []dist.Device, infos []dist.DeviceInfo) {
+	for _, d := range devices {
+		info := d.Info()
+		pullers = append(pullers, d)
+		infos = append(infos, dist.DeviceInfo{
+			ID: info.ID, Kind: string(info.Kind), Name: info.Name, Driver: info.Driver,
+			Units: info.Units, Memory: info.Memory, F32: string(info.Float32), F64: string(info.Float64),
+		})
+	}
+	return pullers, infos
 }
 
 // operandBytes returns how much of this machine's memory a worker takes for the matrices

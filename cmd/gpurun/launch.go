@@ -44,6 +44,7 @@ func (f *jobFlags) launched(cmd *cobra.Command, config *gpurun.Config, bar *prog
 	}
 	w, err := gpurun.OpenWorker(cmd.Context(), &gpurun.Config{
 		Devices: config.Devices, Memory: config.Memory, Launch: l, Join: config.Join,
+		AllowKernels: config.AllowKernels, KernelCommand: config.KernelCommand,
 		KeyFile: config.KeyFile, TLSCert: config.TLSCert, TLSKey: config.TLSKey, TLSCA: config.TLSCA,
 	}, log)
 	if err != nil {

@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	// An error that comes before the verb has started is about the command line.
 	started := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	root.AddCommand(devicesCommand(), mandelCommand(), matmulCommand(), benchCommand(), tuneCommand(), runCommand(), workerCommand(), keygenCommand(), statusCommand(), versionCommand())
+	root.AddCommand(devicesCommand(), mandelCommand(), matmulCommand(), benchCommand(), tuneCommand(), runCommand(), serveKernelCommand(), workerCommand(), keygenCommand(), statusCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

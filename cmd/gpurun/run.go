@@ -17,6 +17,7 @@ import (
 // runFlags are the flags of the verb run.
 type runFlags struct {
 	jobFlags
+	hostFlags
 	expression string
 	entry      string
 	in         namedValues
@@ -52,11 +53,13 @@ the whole, and size_w and size_h the size of the whole. All others get what --in
 and --local give to their names.
 
 Kernels run on OpenCL devices: with --device auto on GPUs, with --device opencl on
-any, such as PoCL on a CPU.`,
+any, such as PoCL on a CPU; and on those of hosts whose workers were started with
+--allow-kernels.`,
 		Example: `  gpurun run --expr 'z = fma(a, x, y)' --in x=x.npy --in y=y.npy --arg a=2.5 --out z=z.npy
   gpurun run --expr 'float r = hypot(x, y)' --in x=x.npy --in y=y.npy --out r=r.npy --device opencl
   gpurun run blur.cl --in image=in.npy --whole weights=w.npy --out result=out.npy --mem 1GiB
   gpurun run --expr 'z = (u_at(-1,0) + u_at(1,0) + u_at(0,-1) + u_at(0,1)) / 4' --in u=u.npy --halo u=1x1:repeat --out z=z.npy
+  gpurun run --expr 'z = exp(-x)' --in x=x.npy --out z=z.npy --hosts gpu1:9473,gpu2:9473 --key cluster.key
   gpurun run --expr 'z = col * row' --size 1000x1000 --out z=table.npy`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == (f.expression != "") || len(args) > 1 {
@@ -79,6 +82,7 @@ any, such as PoCL on a CPU.`,
 	flags.Var(&f.group, "group", "the work-items of a work-group, N or NxM (default the driver's choice)")
 	flags.BoolVar(&f.rows, "whole-rows", false, "cut the arrays between rows only")
 	f.jobFlags.add(cmd)
+	f.hostFlags.add(cmd)
 	for _, name := range []string{"verify", "state"} {
 		if err := flags.MarkHidden(name); err != nil {
 			panic(err)
@@ -97,7 +101,16 @@ func (f *runFlags) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	bar := f.bar(cmd.ErrOrStderr())
-	eng, err := gpurun.Open(cmd.Context(), f.config(cmd.ErrOrStderr(), bar))
+	config := f.config(cmd.ErrOrStderr(), bar)
+	f.hostFlags.set(config)
+	if config.KernelCommand, err = kernelCommand(); err != nil {
+		return err
+	}
+	config.AllowKernels = true // of the processes that a launcher has started for this command
+	if served, err := f.launched(cmd, config, bar); served || err != nil {
+		return err
+	}
+	eng, err := gpurun.Open(cmd.Context(), config)
 	if err != nil {
 		return err
 	}
@@ -108,6 +121,9 @@ func (f *runFlags) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	defer trace.Discard()
+	if !f.silent() {
+		noteMissingHosts(cmd, eng)
+	}
 	bar.watch(eng.Live)
 	err = eng.Run(cmd.Context(), kernel, args...)
 	bar.finish()

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,9 @@ func workerCommand() *cobra.Command {
 		trust  trustFlags
 		quiet  bool
 
-		metrics string
+		metrics    string
+		kernels    bool
+		kernelTime time.Duration
 	)
 	log := logFormat("text")
 	cmd := &cobra.Command{
@@ -50,6 +53,11 @@ addresses of this machine are served.`,
 				return usagef("say either where to listen, such as --listen 127.0.0.1:9473, or whom to join, such as --join head:9473")
 			}
 			config := &gpurun.Config{Devices: device, Memory: int64(memory), Listen: listen, Metrics: metrics}
+			config.AllowKernels, config.KernelTime = kernels, kernelTime
+			var err error
+			if config.KernelCommand, err = kernelCommand(); err != nil {
+				return err
+			}
 			trust.set(config)
 			return work(cmd, config, join, log.open(cmd.ErrOrStderr(), quiet))
 		},
@@ -63,6 +71,8 @@ addresses of this machine are served.`,
 	flags.BoolVar(&quiet, "quiet", false, "print nothing but errors and warnings")
 	log.add(cmd, "how the log on stderr is written")
 	flags.StringVar(&metrics, "metrics", "", metricsUsage)
+	flags.BoolVar(&kernels, "allow-kernels", false, "run the kernels of coordinators that have the key: code that may do what this process may, each in a process of its own")
+	flags.DurationVar(&kernelTime, "kernel-time", time.Minute, "how long a kernel may go without coming on before its process is ended")
 	fixed(cmd, "device", "auto", "all", "cpu", "gpu", "opencl")
 	return cmd
 }
