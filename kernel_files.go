@@ -58,7 +58,7 @@ func (f *kernelFiles) open(args []Argument) ([]Argument, error) {
 			return nil, fmt.Errorf("gpurun: %w", err)
 		}
 		f.in = append(f.in, file)
-		if file.Fortran && file.Rows > 1 && file.Cols > 1 {
+		if file.Fortran && sidesBeyondOne(file) > 1 {
 			return nil, fmt.Errorf("gpurun: open %s: %w: it is in Fortran order: save np.ascontiguousarray of it", a.path, ErrFormat)
 		}
 		a.typ, a.count = file.Type, file.Rows*file.Cols
@@ -70,6 +70,21 @@ func (f *kernelFiles) open(args []Argument) ([]Argument, error) {
 		a.file = file
 	}
 	return args, nil
+}
+
+// sidesBeyondOne returns along how many dimensions f has more than one element: along one, the order
+// of the dimensions makes no difference.
+func sidesBeyondOne(f *npy.File) (count int) {
+	shape := f.Shape
+	if shape == nil {
+		shape = []int{f.Rows, f.Cols}
+	}
+	for _, n := range shape {
+		if n > 1 {
+			count++
+		}
+	}
+	return count
 }
 
 // size returns args with a Size, if there is none and a file has a shape.
