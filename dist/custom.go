@@ -3,7 +3,6 @@ package dist
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 
@@ -141,4 +140,4 @@ func (s customSpec) stored(operand int) kernels.Tile {
 func (s customSpec) same(other operandSpec) bool { return reflect.DeepEqual(s, other) }
 
 // errNoKernels is what a host says that runs none.
-var errNoKernels = fmt.Errorf("this host runs no kernels of others: start its worker with --allow-kernels and a key, or leave it out")
+var errNoKernels = errors.New("this host runs no kernels of others: start its worker with --allow-kernels and a key, or leave it out")

@@ -135,7 +135,8 @@ func loopback(t *testing.T) (here, there net.Conn) {
 // pausedHost is a host that answers the first leases, and then none until the coordinator
 // has given up those that it has.
 type pausedHost struct {
-	first   int            // leases that are answered
+	first   int            // leases that are answered, as many at a time as there are pullers, so that all have a rate
+	early   []leaseMessage // those of them that are not answered yet
 	held    []leaseMessage // those that are not
 	given   int            // up, of those that are held
 	waiting []leaseMessage // what comes meanwhile
@@ -151,8 +152,15 @@ func (p *pausedHost) react(h *scriptedHost, f frame) {
 	case h.begin(f):
 	case f.typ == typeLease && f.decode(&lease) == nil:
 		switch {
-		case p.first > 0 || p.given > 0 && p.given == len(p.held):
-			p.first--
+		case p.first > 0:
+			if p.early = append(p.early, lease); len(p.early) < 1+prefetched {
+				return
+			}
+			for _, l := range p.early {
+				h.say(h.control, h.result(l))
+			}
+			p.first, p.early = p.first-len(p.early), nil
+		case p.given > 0 && p.given == len(p.held):
 			h.say(h.control, h.result(lease))
 		case p.given > 0:
 			p.waiting = append(p.waiting, lease)

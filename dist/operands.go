@@ -65,8 +65,7 @@ func (m *operandMemory) giveBack(bytes int64) { m.taken.Add(-bytes) }
 type hostedOperands struct {
 	fetching *fetching
 	number   uint64
-	spec     operandSpec
-	product  productSpec // if it is one; the arrays of kernels are fetched tile by tile, and not kept
+	spec     operandSpec // arrays of kernels are fetched tile by tile, and not kept
 
 	once     sync.Once // sets the following
 	files    [operandCount]*npy.File
@@ -80,6 +79,12 @@ type hostedOperands struct {
 	// receiving counts the chunks that are being written, which keep the matrices. It
 	// grows only under fetching.mu.
 	receiving sync.WaitGroup
+}
+
+// product returns the product that o is of, if it is one.
+func (o *hostedOperands) product() productSpec {
+	p, _ := o.spec.(productSpec)
+	return p
 }
 
 // hostedMatrix is an operand, and which chunks of it are there.
@@ -108,7 +113,6 @@ func (f *fetching) use(j *hostedJob, number uint64) (*hostedOperands, error) {
 		return nil, protocolError("a job without a number for its operands")
 	case o == nil:
 		o = &hostedOperands{fetching: f, number: number, spec: spec}
-		o.product, _ = spec.(productSpec)
 		f.operands[number] = o
 	case !o.spec.same(spec):
 		return nil, protocolError("operands %d are of two jobs", number)
@@ -176,7 +180,7 @@ func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
 		for operand := range o.matrices {
 			all[operand] = o.matrices[operand].data
 		}
-		return o.product.job(all), nil
+		return o.product().job(all), nil
 	}
 	select {
 	case j.device.streaming <- struct{}{}:
@@ -184,7 +188,7 @@ func (o *hostedOperands) begin(j *hostedJob) (kernels.Job, error) {
 	case <-j.ctx.Done():
 		return nil, j.ctx.Err()
 	}
-	return o.product.streaming(func(operand int, to []byte, t kernels.Tile) error {
+	return o.product().streaming(func(operand int, to []byte, t kernels.Tile) error {
 		if f := o.files[operand]; f != nil {
 			return f.ReadBytes(to, t)
 		}
@@ -197,7 +201,7 @@ func (o *hostedOperands) open() {
 	if o.err = o.openFiles(); o.err != nil {
 		return
 	}
-	bytes := o.product.bytes()
+	bytes := o.product().bytes()
 	if err := o.fetching.host.operands.take(bytes); err != nil {
 		if o.streams = !o.spec.reads(operandC); !o.streams {
 			o.err = err
@@ -207,14 +211,14 @@ func (o *hostedOperands) open() {
 	o.bytes = bytes
 	for operand := range operandCount {
 		if o.spec.reads(operand) {
-			o.matrices[operand] = newHostedMatrix(o.product, operand)
+			o.matrices[operand] = newHostedMatrix(o.product(), operand)
 		}
 	}
 }
 
 func (o *hostedOperands) openFiles() error {
 	for operand := range operandCount {
-		ref := o.product.file(operand)
+		ref := o.product().file(operand)
 		if ref == (npy.Reference{}) || !o.spec.reads(operand) {
 			continue
 		}
@@ -227,7 +231,7 @@ func (o *hostedOperands) openFiles() error {
 		}
 		o.files[operand] = f
 		lines, length := f.Lines()
-		if whole := o.spec.stored(operand); f.Type != kernels.DType(o.product.Type) || lines != whole.H || length != whole.W {
+		if whole := o.spec.stored(operand); f.Type != kernels.DType(o.product().Type) || lines != whole.H || length != whole.W {
 			return fmt.Errorf("%s has %d lines of %d elements of %v, and not those of the product", f.Path(), lines, length, f.Type)
 		}
 	}
@@ -279,7 +283,7 @@ func (o *hostedOperands) need(ctx context.Context, t kernels.Tile, grid tiler.Gr
 	if _, product := o.spec.(productSpec); o.streams || !product {
 		return nil
 	}
-	whole := kernels.Tile{W: o.product.N, H: o.product.M}
+	whole := kernels.Tile{W: o.product().N, H: o.product().M}
 	lines := t
 	lines.X, lines.W = widen(t.X, t.W, grid.StepX, whole.W)
 	lines.Y, lines.H = widen(t.Y, t.H, grid.StepY, whole.H)
@@ -349,7 +353,7 @@ func (o *hostedOperands) request(lines, tile kernels.Tile) (missing, fresh []*ch
 		if len(m.chunks) == 0 {
 			continue
 		}
-		part := o.product.part(operand, lines)
+		part := o.product().part(operand, lines)
 		if operand == operandC {
 			part = tile
 		}
@@ -378,5 +382,5 @@ func (o *hostedOperands) newChunk(operand, row, column int) *chunk {
 	m := &o.matrices[operand]
 	x, y := column*m.chunkW, row*m.chunkH
 	t := kernels.Tile{X: x, Y: y, W: min(m.chunkW, m.bounds.W-x), H: min(m.chunkH, m.bounds.H-y)}
-	return &chunk{operands: o, operand: operand, tile: t, rows: m.rows(t, o.product.element()), done: make(chan struct{})}
+	return &chunk{operands: o, operand: operand, tile: t, rows: m.rows(t, o.product().element()), done: make(chan struct{})}
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestCluster(t *testing.T) {
+func TestCentres(t *testing.T) {
 	x, y := points(20_000, 4)
 	var before [2][]float32
 	onDevices(t, func(t *testing.T, device string) {
