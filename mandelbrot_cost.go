@@ -28,7 +28,7 @@ const (
 	// the steps in which cycles are looked for, and cycleLeast is how many each orbit gets that
 	// is looked at.
 	cycleSteps = 1 << 22
-	cycleShare = 256
+	cycleShare = 1024
 	cycleLeast = 2048
 
 	// pixelCost is what a pixel costs besides its iterations, in iterations.
@@ -50,7 +50,7 @@ func (e *Engine) sampleCost(ctx context.Context, job *kernels.Mandelbrot) (tiler
 		return nil, err
 	}
 	if cost := s.mean() * float64(all.Area()); cost > fineCost && s.effective() < sampleFew {
-		if s, err = e.takeSample(ctx, job, sampleFine, max(cycleSteps, int(min(cost/cycleShare, sampleSteps)))); err != nil {
+		if s, err = e.takeSample(ctx, job, sampleFine, max(cycleSteps, int(min(cost/cycleShare, sampleSteps/4)))); err != nil {
 			return nil, err
 		}
 	}

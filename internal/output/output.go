@@ -261,16 +261,20 @@ func (o *File) Commit() error {
 	if err == nil && o.temp != "" {
 		err = o.file.Sync()
 	}
-	// The temporary name is there for a moment only: who is killed then leaves it behind.
+	whole := false
 	if err == nil && o.temp != "" && !o.named {
-		if err = nameIt(o.file, o.temp); err == nil {
+		// A name that is taken has to be replaced by another, which is there for a moment only:
+		// who is killed then leaves it behind.
+		if err = nameIt(o.file, o.path); err == nil {
+			whole = true
+		} else if err = nameIt(o.file, o.temp); err == nil {
 			o.setNamed()
 		}
 	}
 	if o.path != "" {
 		err = errors.Join(err, o.file.Close())
 	}
-	if err == nil && o.temp != "" {
+	if err == nil && o.temp != "" && !whole {
 		err = os.Rename(o.temp, o.path)
 	}
 	if err != nil {
