@@ -24,9 +24,9 @@ const (
 	// sampleSteps bounds what the sample may take: fractions of a second.
 	sampleSteps = 1 << 26
 
-	// cycleSteps, or a part of one in cycleShare of the job's cost in the second sample, bounds
-	// the steps in which cycles are looked for, and cycleLeast is how many each orbit gets that
-	// is looked at.
+	// cycleSteps bounds the steps in which cycles are looked for; in the second sample the job's
+	// cost ÷ cycleShare does, if that is more. cycleLeast is how many each orbit gets that is
+	// looked at.
 	cycleSteps = 1 << 22
 	cycleShare = 1024
 	cycleLeast = 2048

@@ -41,7 +41,7 @@ func main() {
 	for i := range price {
 		price[i], strike[i], years[i] = 100, 50+100*float64(i)/n, 0.5
 	}
-	call, put, err := run(price, strike, years, "all")
+	call, put, err := run(price, strike, years, &gpurun.Config{Devices: []string{"all"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -50,9 +50,9 @@ func main() {
 	}
 }
 
-func run(price, strike, years []float64, devices ...string) (call, put []float64, err error) {
+func run(price, strike, years []float64, config *gpurun.Config) (call, put []float64, err error) {
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return nil, nil, err
 	}

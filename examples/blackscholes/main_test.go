@@ -3,18 +3,23 @@ package main
 import (
 	"math"
 	"testing"
+
+	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/kerneltest"
 )
+
+func TestMain(m *testing.M) { kerneltest.Main(m) }
 
 // TestParity holds prices against each other, as no formula for either can change that: a call
 // less a put is worth the underlying less what the strike is worth now. One price is from a table.
 func TestParity(t *testing.T) {
-	onDevices(t, func(t *testing.T, device string) {
+	kerneltest.Everywhere(t, func(t *testing.T, config *gpurun.Config) {
 		var price, strike, years []float64
 		for i := range 5000 {
 			price, strike, years = append(price, 20+float64(i%71)), append(strike, 15+float64(i%97)), append(years, 0.1+float64(i%13)/4)
 		}
 		price[0], strike[0], years[0] = 42, 40, 0.5
-		call, put, err := run(price, strike, years, device)
+		call, put, err := run(price, strike, years, config)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,7 +32,7 @@ next = edge ? now : now + c*((now_at(-1, 0) + now_at(1, 0)) + (now_at(0, -1) + n
 
 func main() {
 	const w, h = 60, 20
-	plate, err := heat(w, h, 500, "all")
+	plate, err := heat(w, h, 500, &gpurun.Config{Devices: []string{"all"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -45,9 +45,9 @@ func main() {
 }
 
 // heat returns the heat in a plate after so many steps.
-func heat(w, h, steps int, devices ...string) ([]float32, error) {
+func heat(w, h, steps int, config *gpurun.Config) ([]float32, error) {
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,37 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/kerneltest"
+)
+
+func TestMain(m *testing.M) { kerneltest.Main(m) }
 
 // TestHeat holds every step against plain loops, bit for bit.
 func TestHeat(t *testing.T) {
-	const w, h, steps = 70, 50, 40
+	kerneltest.Everywhere(t, func(t *testing.T, config *gpurun.Config) {
+		steps := 40
+		if len(config.Hosts) > 0 {
+			steps = 4
+		}
+		got, err := heat(w, h, steps, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range plate(steps) {
+			if got[i] != want {
+				t.Fatalf("place %d is at %v, want %v", i, got[i], want)
+			}
+		}
+	})
+}
+
+const w, h = 70, 50
+
+// plate is heat in plain loops.
+func plate(steps int) []float32 {
 	now := make([]float32, w*h)
 	for i := range w {
 		now[i] = 1
@@ -20,15 +47,5 @@ func TestHeat(t *testing.T) {
 		}
 		now = next
 	}
-	onDevices(t, func(t *testing.T, device string) {
-		got, err := heat(w, h, steps, device)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range now {
-			if got[i] != now[i] {
-				t.Fatalf("place %d is at %v, want %v", i, got[i], now[i])
-			}
-		}
-	})
+	return now
 }

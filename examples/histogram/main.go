@@ -49,7 +49,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	counts, err := histogram(data, "all")
+	counts, err := histogram(data, &gpurun.Config{Devices: []string{"all"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -60,12 +60,12 @@ func main() {
 	}
 }
 
-func histogram(data []byte, devices ...string) (counts [values]int, err error) {
+func histogram(data []byte, config *gpurun.Config) (counts [values]int, err error) {
 	if len(data) == 0 {
 		return counts, nil
 	}
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return counts, err
 	}

@@ -52,7 +52,7 @@ var total = &gpurun.Reduction[float64]{Neutral: "0", Map: "label == k ? v : 0", 
 
 func main() {
 	x, y := points(200_000, 4)
-	cx, cy, err := cluster(x, y, 4, 20, "all")
+	cx, cy, err := cluster(x, y, 4, 20, &gpurun.Config{Devices: []string{"all"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -73,9 +73,9 @@ func points(n, corners int) (x, y []float32) {
 }
 
 // cluster returns the centres after so many rounds, which begin with the first points.
-func cluster(x, y []float32, centres, rounds int, devices ...string) (cx, cy []float32, err error) {
+func cluster(x, y []float32, centres, rounds int, config *gpurun.Config) (cx, cy []float32, err error) {
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return nil, nil, err
 	}

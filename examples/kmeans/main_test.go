@@ -4,13 +4,19 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/kerneltest"
 )
 
+func TestMain(m *testing.M) { kerneltest.Main(m) }
+
 func TestCentres(t *testing.T) {
+	const rounds = 2 // enough from where they begin
 	x, y := points(20_000, 4)
 	var before [2][]float32
-	onDevices(t, func(t *testing.T, device string) {
-		cx, cy, err := cluster(x, y, 4, 8, device)
+	kerneltest.Everywhere(t, func(t *testing.T, config *gpurun.Config) {
+		cx, cy, err := cluster(x, y, 4, rounds, config)
 		if err != nil {
 			t.Fatal(err)
 		}

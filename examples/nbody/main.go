@@ -44,7 +44,7 @@ for (long k = 0; k < size_w; k++) {
 func main() {
 	b := ring(2000)
 	before := b.energy()
-	if err := b.follow(100, 0.001, "all"); err != nil {
+	if err := b.follow(100, 0.001, &gpurun.Config{Devices: []string{"all"}}); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("the energy was %.6f and is %.6f; the first body is at (%.4f, %.4f)\n", before, b.energy(), b.x[0], b.y[0])
@@ -62,9 +62,9 @@ func ring(n int) *bodies {
 }
 
 // follow moves the bodies by so many steps.
-func (b *bodies) follow(steps int, step float64, devices ...string) error {
+func (b *bodies) follow(steps int, step float64, config *gpurun.Config) error {
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,16 @@ package main
 import (
 	"math"
 	"testing"
+
+	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/kerneltest"
 )
+
+func TestMain(m *testing.M) { kerneltest.Main(m) }
 
 // TestFollow looks at what physics keeps: the energy, nearly, and the momentum.
 func TestFollow(t *testing.T) {
-	onDevices(t, func(t *testing.T, device string) {
+	kerneltest.Everywhere(t, func(t *testing.T, config *gpurun.Config) {
 		b := ring(300)
 		momentum := func() (x, y float64) {
 			for i, m := range b.mass {
@@ -17,7 +22,11 @@ func TestFollow(t *testing.T) {
 		}
 		energy := b.energy()
 		x, y := momentum()
-		if err := b.follow(50, 0.001, device); err != nil {
+		steps := 50
+		if len(config.Hosts) > 0 {
+			steps = 5
+		}
+		if err := b.follow(steps, 0.001, config); err != nil {
 			t.Fatal(err)
 		}
 		if after := b.energy(); math.Abs(after-energy) > 1e-4*math.Abs(energy) || after == energy {
@@ -31,12 +40,12 @@ func TestFollow(t *testing.T) {
 
 // TestTwoBodies has one body circle around another for a whole turn.
 func TestTwoBodies(t *testing.T) {
-	onDevices(t, func(t *testing.T, device string) {
+	kerneltest.OnDevices(t, func(t *testing.T, config *gpurun.Config) {
 		b := &bodies{[]float64{1, 1e-9}, []float64{0, 1}, []float64{0, 0}, []float64{0, 0}, []float64{0, 0}}
 		pull := 1 / math.Pow(1+softening*softening, 1.5)
 		b.vy[1] = math.Sqrt(pull)
 		turn := 2 * math.Pi / math.Sqrt(pull)
-		if err := b.follow(1000, turn/1000, device); err != nil {
+		if err := b.follow(1000, turn/1000, config); err != nil {
 			t.Fatal(err)
 		}
 		if math.Hypot(b.x[1]-1, b.y[1]) > 1e-3 {

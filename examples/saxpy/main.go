@@ -23,16 +23,16 @@ func main() {
 	for i := range x {
 		x[i], y[i] = float32(i), 1
 	}
-	z, err := run(2.5, x, y, "all")
+	z, err := run(2.5, x, y, &gpurun.Config{Devices: []string{"all"}})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(z[:4], "…", z[len(z)-1])
 }
 
-func run(a float32, x, y []float32, devices ...string) ([]float32, error) {
+func run(a float32, x, y []float32, config *gpurun.Config) ([]float32, error) {
 	ctx := context.Background()
-	eng, err := gpurun.Open(ctx, &gpurun.Config{Devices: devices})
+	eng, err := gpurun.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
