@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
@@ -46,7 +47,6 @@ type liar struct {
 	device.Device
 	id    string
 	every int
-	lied  chan struct{} // closed when it has, for the first time
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -54,7 +54,7 @@ type liar struct {
 }
 
 func newLiar(t *testing.T, d device.Device, id string) *liar {
-	return &liar{Device: d, id: id, every: 1, lied: make(chan struct{}), rng: seeded(t)}
+	return &liar{Device: d, id: id, every: 1, rng: seeded(t)}
 }
 
 func (d *liar) ID() string        { return d.id }
@@ -79,38 +79,42 @@ func (r lyingRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Resul
 	r.d.tiles++
 	if err == nil && r.d.tiles%r.d.every == 0 {
 		flipBit(r.d.rng, r.job, out)
-		select {
-		case <-r.d.lied:
-		default:
-			close(r.d.lied)
-		}
 	}
 	return err
 }
 
-// patient is an honest device that lets another begin.
+// patient is an honest device of an engine that computes nothing until one that lies has
+// been found out.
 type patient struct {
 	device.Device
-	until <-chan struct{}
+	eng *Engine
 }
 
 func (d patient) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
 	runner, err := d.Device.Begin(ctx, job)
-	return patientRunner{runner, d.until}, err
+	return patientRunner{runner, d.eng}, err
 }
 
 type patientRunner struct {
 	kernels.Runner
-	until <-chan struct{}
+	eng *Engine
 }
 
 func (r patientRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
-	select {
-	case <-r.until:
-	case <-ctx.Done():
-		return ctx.Err()
+	for !r.found() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return r.Runner.Run(ctx, t, out)
+}
+
+// found reports whether a device is set aside in the job that runs.
+func (r patientRunner) found() bool {
+	report := r.eng.Live()
+	return report != nil && slices.ContainsFunc(report.Devices, func(d DeviceReport) bool { return d.SetAside != "" })
 }
 
 // verifying returns an engine that looks at all of every result, in many tiles.
@@ -220,7 +224,7 @@ func TestVerifyFindsDevice(t *testing.T) {
 			eng := verifying(t, Config{Devices: []string{"cpu"}})
 			d := newLiar(t, eng.spare, "gpu0")
 			eng.config.Devices = []string{"cpu", "gpu0"}
-			eng.devices = []device.Device{patient{eng.devices[0], d.lied}, d}
+			eng.devices = []device.Device{patient{eng.devices[0], eng}, d}
 			verify(t, eng, namesLiar(t, "gpu0"))
 		}
 	}
@@ -245,7 +249,7 @@ func TestVerifyFindsHost(t *testing.T) {
 	defer serving.Wait()
 	defer stop()
 	eng := verifying(t, Config{Devices: []string{"cpu"}, Hosts: []string{l.Addr().String()}})
-	eng.devices = []device.Device{patient{eng.devices[0], d.lied}}
+	eng.devices = []device.Device{patient{eng.devices[0], eng}}
 	verifyJobs(t, eng, namesLiar(t, l.Addr().String()+"/cpu"))
 }
 

@@ -37,7 +37,7 @@ func ServeLies(settings string) error {
 	if err != nil {
 		return err
 	}
-	d := &liar{Device: cpu, id: "cpu", every: w.Every, lied: make(chan struct{}), rng: rand.New(rand.NewPCG(w.Seed, 0))}
+	d := &liar{Device: cpu, id: "cpu", every: w.Every, rng: rand.New(rand.NewPCG(w.Seed, 0))}
 	info := cpu.Info()
 	host := dist.NewHost("liar", []dist.Device{d}, []dist.DeviceInfo{{
 		ID: d.id, Kind: string(info.Kind), Name: info.Name, F32: string(info.Float32), F64: string(info.Float64),

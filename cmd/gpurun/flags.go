@@ -127,6 +127,36 @@ func (f *hostFlags) set(config *gpurun.Config) {
 	f.trust.set(config)
 }
 
+// compute opens an engine as config says, has do use it, with its progress on bar, and
+// returns the report of what it did, which is in the trace then. It is nil if there was
+// nothing to compute.
+func (f *jobFlags) compute(cmd *cobra.Command, config *gpurun.Config, bar *progress, do func(*gpurun.Engine) error) (*gpurun.Report, error) {
+	eng, err := gpurun.Open(cmd.Context(), config)
+	if err != nil {
+		return nil, err
+	}
+	defer eng.Close()
+	defer bar.finish()
+	trace, err := f.createTrace()
+	if err != nil {
+		return nil, err
+	}
+	defer trace.Discard()
+	if !f.silent() {
+		noteMissingHosts(cmd, eng)
+	}
+	err = do(eng)
+	bar.finish()
+	if err != nil {
+		return nil, err
+	}
+	report := eng.Report()
+	if report == nil {
+		return nil, nil
+	}
+	return report, f.writeTrace(trace, report)
+}
+
 // createTrace makes the file for the trace, or returns nil where none is wanted.
 func (f *jobFlags) createTrace() (*output.File, error) {
 	if f.trace == "" {

@@ -96,35 +96,17 @@ func (f *matmulFlags) run(cmd *cobra.Command, files []string) error {
 			return err
 		}
 	}
-	eng, err := gpurun.Open(cmd.Context(), config)
-	if err != nil {
-		return err
-	}
-	defer eng.Close()
-	defer bar.finish()
-	trace, err := f.createTrace()
-	if err != nil {
-		return err
-	}
-	defer trace.Discard()
-	if !f.silent() {
-		noteMissingHosts(cmd, eng)
-	}
 	what := f.output
-	if len(files) > 0 {
-		bar.watch(eng.Live)
-		err = eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
-	} else {
+	report, err := f.compute(cmd, config, bar, func(eng *gpurun.Engine) error {
+		if len(files) > 0 {
+			bar.watch(eng.Live)
+			return eng.MatMulFiles(cmd.Context(), f.output, files[0], files[1])
+		}
 		what = fmt.Sprintf("%d×%d by %d×%d, %s", f.size.m, f.size.k, f.size.k, f.size.n, f.dtype)
-		err = f.multiplyRandom(cmd.Context(), eng, bar)
-	}
-	bar.finish()
+		return f.multiplyRandom(cmd.Context(), eng, bar)
+	})
 	if err != nil {
 		f.noteState(cmd, start)
-		return err
-	}
-	report := eng.Report()
-	if err := f.writeTrace(trace, report); err != nil {
 		return err
 	}
 	return f.tell(cmd, what, report)

@@ -110,31 +110,11 @@ func (f *runFlags) run(cmd *cobra.Command, files []string) error {
 	if served, err := f.launched(cmd, config, bar); served || err != nil {
 		return err
 	}
-	eng, err := gpurun.Open(cmd.Context(), config)
-	if err != nil {
-		return err
-	}
-	defer eng.Close()
-	defer bar.finish()
-	trace, err := f.createTrace()
-	if err != nil {
-		return err
-	}
-	defer trace.Discard()
-	if !f.silent() {
-		noteMissingHosts(cmd, eng)
-	}
-	bar.watch(eng.Live)
-	err = eng.Run(cmd.Context(), kernel, args...)
-	bar.finish()
-	if err != nil {
-		return err
-	}
-	report := eng.Report()
-	if report == nil {
-		return nil // there were no elements
-	}
-	if err := f.writeTrace(trace, report); err != nil {
+	report, err := f.compute(cmd, config, bar, func(eng *gpurun.Engine) error {
+		bar.watch(eng.Live)
+		return eng.Run(cmd.Context(), kernel, args...)
+	})
+	if report == nil || err != nil { // there may have been no elements
 		return err
 	}
 	return f.tell(cmd, report)
