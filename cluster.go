@@ -133,7 +133,7 @@ func (c *cluster) keep(first context.Context, addr string, tried func()) {
 			attempt, cancel = c.ctx, func() {}
 		}
 		if err == nil {
-			c.note(addr, c.hold(h))
+			c.hold(h)
 		}
 		select {
 		case <-c.ctx.Done():
@@ -167,8 +167,8 @@ func (c *cluster) accept() {
 	})
 }
 
-// hold waits until the session with h ends, and returns why it did.
-func (c *cluster) hold(h *dist.RemoteHost) error {
+// hold waits until the session with h ends.
+func (c *cluster) hold(h *dist.RemoteHost) {
 	select {
 	case <-h.Done():
 	case <-c.ctx.Done():
@@ -187,7 +187,9 @@ func (c *cluster) hold(h *dist.RemoteHost) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts = slices.DeleteFunc(c.hosts, func(other *dist.RemoteHost) bool { return other == h })
-	return h.Err()
+	if c.rank(h) < len(c.addrs) {
+		c.errs[h.Addr()] = h.Err()
+	}
 }
 
 // logName returns how h is called in the log, where its address comes behind that.

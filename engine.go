@@ -456,7 +456,7 @@ func (e *Engine) run(ctx context.Context, job kernels.Job, devices []device.Devi
 		remote, join, end := e.cluster.begin()
 		defer end()
 		pullers = append(pullers, remote...)
-		opts.Join, opts.Wait = join, e.config.Wait
+		opts.Join, opts.Wait, opts.Absent = join, e.config.Wait, e.cluster.notes
 		infos = append(infos, e.cluster.infos()...) // of hosts that may go
 	}
 	if e.config.Verify > 0 {

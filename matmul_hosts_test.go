@@ -231,6 +231,22 @@ func TestHostLostInProduct(t *testing.T) {
 	got.same(t, p.want(), fmt.Sprintf("%v", p))
 }
 
+// TestHostGoneBeforeJob ends the only host between two jobs: the error names it.
+func TestHostGoneBeforeJob(t *testing.T) {
+	addrs, stop := startHosts(t, cpuHost())
+	eng := open(t, &gpurun.Config{Devices: []string{"none"}, Hosts: addrs})
+	stop()
+	for limit := time.Now().Add(10 * time.Second); len(eng.MissingHosts()) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the host is still there")
+		}
+	}
+	_, err := eng.Mandelbrot(t.Context(), gpurun.View{Center: -0.5, Span: 3, Width: 30, Height: 20, MaxIter: 100})
+	if !errors.Is(err, gpurun.ErrNoDevice) || !strings.Contains(err.Error(), addrs[0]+" is not there") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestHostsRefuse has a host without room for a product, and no other: the error says
 // what to do.
 func TestHostsRefuse(t *testing.T) {

@@ -105,6 +105,10 @@ type Options struct {
 	// come when it has ended stay in the channel.
 	Join <-chan Device
 
+	// Absent, if not nil, says of hosts whose devices might come by Join why they are not there.
+	// It may be called by any goroutine.
+	Absent func() []error
+
 	// Wait is how long the job waits for a device from Join when it has none
 	// left.
 	Wait time.Duration

@@ -71,13 +71,21 @@ type JobError struct {
 
 	joinable bool          // devices could have joined the job
 	waited   time.Duration // for one that would
+	absent   []error       // why hosts are not there, if there are no causes
 }
 
 // Error returns the reason, what to do, and every cause.
 func (e *JobError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Reason.Error())
+	causes := make([]error, len(e.Causes))
+	for i, c := range e.Causes {
+		causes[i] = c
+	}
 	switch {
+	case len(e.absent) > 0:
+		fmt.Fprintf(&b, ": none came within %v; start the hosts again, raise --wait, or choose a device: ", e.waited)
+		causes = e.absent
 	case len(e.Causes) == 0 && e.joinable:
 		fmt.Fprintf(&b, ": none joined within %v; start gpurun worker --join, raise --wait, or choose a device", e.waited)
 	case len(e.Causes) == 0:
@@ -87,7 +95,7 @@ func (e *JobError) Error() string {
 	default:
 		b.WriteString("; choose other devices, or remove the cause: ")
 	}
-	for i, c := range e.Causes {
+	for i, c := range causes {
 		if i > 0 {
 			b.WriteString("; ")
 		}
@@ -98,7 +106,7 @@ func (e *JobError) Error() string {
 
 // Unwrap returns the reason and the causes.
 func (e *JobError) Unwrap() []error {
-	errs := []error{e.Reason}
+	errs := append([]error{e.Reason}, e.absent...)
 	for _, c := range e.Causes {
 		errs = append(errs, c)
 	}

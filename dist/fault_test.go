@@ -194,6 +194,24 @@ func TestNoDeviceJoins(t *testing.T) {
 	})
 }
 
+// Hosts that should have come are named, with why they have not, unless there is another cause.
+func TestNoDeviceNamesHosts(t *testing.T) {
+	gone := errors.New("host there:9473 is not there: it was killed")
+	options := Options{Join: make(chan Device), Absent: func() []error { return []error{gone} }}
+	_, err := runFakes(t, t.Context(), fakeJob{10, 10}, options)
+	if !errors.Is(err, ErrNoDevice) || !errors.Is(err, gone) {
+		t.Fatalf("got %v", err)
+	}
+	if want := "none came within 0s; start the hosts again, raise --wait, or choose a device: " + gone.Error(); !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%q does not end in %q", err, want)
+	}
+	boom := errors.New("boom")
+	broken := &fakeDevice{id: "broken", begins: func(context.Context) error { return boom }}
+	if _, err = runFakes(t, t.Context(), fakeJob{10, 10}, options, broken); !errors.Is(err, boom) || errors.Is(err, gone) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // leases returns a lease on each of n tiles, all of one device whose rate is
 // known, so that they have deadlines.
 func leases(t *testing.T, q *queue, n int) []*lease {

@@ -50,6 +50,7 @@ type queue struct {
 	messages chan message  // to be logged
 	joinable bool          // devices may come
 	wait     time.Duration // for a device, when there is none
+	absent   func() []error
 
 	mu       sync.Mutex
 	over     bool // the job has ended, with err
@@ -95,8 +96,8 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
 		progress: progress{report: opts.Progress},
 		log:      opts.Log, messages: make(chan message, mostMessages),
-		joinable: opts.Join != nil,
-		spans:    opts.Spans,
+		joinable: opts.Join != nil, absent: opts.Absent,
+		spans: opts.Spans,
 	}
 	maps.Copy(q.convicted, q.known)
 	if q.joinable {
@@ -420,6 +421,9 @@ func (q *queue) noDevice() error {
 	e := &JobError{Reason: ErrNoDevice, Causes: q.known.causes(), joinable: q.joinable, waited: q.wait}
 	for _, d := range q.devices {
 		e.Causes = append(e.Causes, d.aside)
+	}
+	if len(e.Causes) == 0 && q.absent != nil {
+		e.absent = q.absent()
 	}
 	return e
 }
