@@ -34,11 +34,6 @@ type chaosWorker struct {
 // counted are the metrics of which a worker must have no more after a job than before.
 var counted = []string{"go_goroutines", "gpurun_worker_leases", "gpurun_worker_jobs", "gpurun_worker_coordinators"}
 
-// lookMore is how many goroutines of its own a look at the metrics may have more than another: each of
-// the three collectors is asked by a goroutine, and the machine's load decides whether by the same one.
-// A single goroutine that is left for good is found by the stacks at the end of each cluster.
-const lookMore = 2
-
 // holds returns how much w has of what it must have no more of after a job than before,
 // by name.
 func (w *chaosWorker) holds() (map[string]int, error) {
@@ -116,9 +111,6 @@ func settle(t *testing.T, workers []*chaosWorker) {
 			now, err := w.holds()
 			more = err != nil
 			for name, n := range now {
-				if name == "go_goroutines" {
-					n -= lookMore
-				}
 				more = more || n > w.idle[name]
 			}
 			if more && time.Now().After(deadline) {

@@ -32,7 +32,7 @@ func TestDocument(t *testing.T) {
 	c := NewCoordinator(func() int { return 1 }, func() float64 { return 0.5 })
 	c.Add(&dist.Report{Lost: 1, Devices: []dist.DeviceReport{{ID: "a:1/cpu", Tiles: 1}}})
 	c.Job("matmul", true)
-	registry := newRegistry(Worker(stats), c)
+	registry := gatherer(Worker(stats), c)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

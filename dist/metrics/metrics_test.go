@@ -38,7 +38,7 @@ func TestLint(t *testing.T) {
 	c := NewCoordinator(func() int { return 1 }, func() float64 { return 0.5 })
 	c.Add(&dist.Report{Lost: 1, Devices: []dist.DeviceReport{{ID: "a:1/cpu", Tiles: 1}}})
 	c.Job("matmul", true)
-	problems, err := testutil.GatherAndLint(newRegistry(Worker(stats), c))
+	problems, err := testutil.GatherAndLint(gatherer(Worker(stats), c))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func Listen(ctx context.Context, addr string, log *slog.Logger, healthy func() b
 		return nil, fmt.Errorf("serve metrics at %s: %w", addr, err)
 	}
 	s := &Server{addr: l.Addr(), http: http.Server{
-		Handler:           handler(newRegistry(all...), healthy),
+		Handler:           handler(gatherer(all...), healthy),
 		ReadHeaderTimeout: requestLimit,
 		ReadTimeout:       requestLimit,
 		WriteTimeout:      answerLimit,
@@ -132,21 +132,25 @@ func (s *Server) Close() {
 	}
 }
 
-func newRegistry(all ...prometheus.Collector) *prometheus.Registry {
+// gatherer returns what collects all, and what describes this process. Goroutines are
+// counted in a registry of their own, and first: a registry starts as many to gather with as
+// it has collectors and the machine's load leads it to, and go_goroutines would count them.
+func gatherer(all ...prometheus.Collector) prometheus.Gatherer {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gpurun_build_info",
 		Help: "1, with the version of gpurun, of Go, and of the kernels, which has to be the same on all machines.",
 	}, []string{"version", "goversion", "kernels"})
 	info.WithLabelValues(version.String(), runtime.Version(), strconv.Itoa(kernels.Version)).Set(1)
-	r := prometheus.NewRegistry()
-	r.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.MustRegister(all...)
-	return r
+	runtimes, others := prometheus.NewRegistry(), prometheus.NewRegistry()
+	runtimes.MustRegister(collectors.NewGoCollector())
+	others.MustRegister(info, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	others.MustRegister(all...)
+	return prometheus.Gatherers{runtimes, others}
 }
 
-func handler(r *prometheus.Registry, healthy func() bool) http.Handler {
+func handler(g prometheus.Gatherer, healthy func() bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxAtOnce, Timeout: answerLimit / 2, DisableCompression: true,
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
