@@ -166,7 +166,7 @@ func (r *round) failed(code int, said string) string {
 		return "interrupted"
 	case code == 1 && r.full && strings.Contains(said, filepath.Dir(r.name)) && strings.Contains(said, "no space left on device") && strings.Contains(said, "make room"):
 		return "full disk"
-	case code == 1 && r.mayLoseAll() && r.names(said):
+	case code == 1 && r.mayLoseAll(strings.HasPrefix(said, "gpurun: connect to host ")) && r.names(said):
 		return "no host left"
 	}
 	r.t.Fatalf("exit code %d, which nothing allows: %s", code, said)
@@ -183,9 +183,10 @@ func (r *round) disturbed(host int) bool {
 
 // mayLoseAll reports whether the coordinator may have no device left, and not wait for
 // one. Those that join by themselves may not have yet. One that begins when things have
-// happened needs a host, unless hosts can join, whatever else it has or waits for.
-func (r *round) mayLoseAll() bool {
-	begins := len(r.ends) > 0 && len(r.joins) == 0
+// happened, as one that is started again does, or one that says that it got no first connection,
+// needs a host, unless hosts can join, whatever else it has or waits for.
+func (r *round) mayLoseAll(unconnected bool) bool {
+	begins := (len(r.ends) > 0 || unconnected) && len(r.joins) == 0
 	if (r.own || r.plan.wait > 0) && !begins {
 		return false
 	}
