@@ -23,9 +23,15 @@ var errBrokenLibrary = cl.ErrBrokenLibrary
 // the order of the driver.
 func openCLID(p, d int) string { return fmt.Sprintf("ocl:%d.%d", p, d) }
 
+// discovering lets one goroutine at a time ask for devices: while PoCL 3.1 makes itself ready for the
+// first, it crashes under another.
+var discovering sync.Mutex
+
 // discoverOpenCL returns the devices of every OpenCL platform. A platform or a
 // device that fails is an error beside the others.
 func discoverOpenCL(memory int64) ([]candidate, error) {
+	discovering.Lock()
+	defer discovering.Unlock()
 	platforms, err := cl.GetPlatformIDs()
 	errs := []error{err}
 	var candidates []candidate
