@@ -166,7 +166,7 @@ func (r *round) failed(code int, said string) string {
 		return "interrupted"
 	case code == 1 && r.full && strings.Contains(said, filepath.Dir(r.name)) && strings.Contains(said, "no space left on device") && strings.Contains(said, "make room"):
 		return "full disk"
-	case code == 1 && r.mayLoseAll(strings.HasPrefix(said, "gpurun: connect to host ")) && r.names(said):
+	case code == 1 && r.mayLoseAll(said) && r.names(said):
 		return "no host left"
 	}
 	r.t.Fatalf("exit code %d, which nothing allows: %s", code, said)
@@ -183,10 +183,10 @@ func (r *round) disturbed(host int) bool {
 
 // mayLoseAll reports whether the coordinator may have no device left, and not wait for
 // one. Those that join by themselves may not have yet. One that begins when things have
-// happened, as one that is started again does, or one that says that it got no first connection,
-// needs a host, unless hosts can join, whatever else it has or waits for.
-func (r *round) mayLoseAll(unconnected bool) bool {
-	begins := (len(r.ends) > 0 || unconnected) && len(r.joins) == 0
+// happened, as one that is started again does, or one that says of each host why it got no first
+// connection, needs a host, unless hosts can join, whatever else it has or waits for.
+func (r *round) mayLoseAll(said string) bool {
+	begins := (len(r.ends) > 0 || r.unconnected(said)) && len(r.joins) == 0
 	if (r.own || r.plan.wait > 0) && !begins {
 		return false
 	}
@@ -194,6 +194,13 @@ func (r *round) mayLoseAll(unconnected bool) bool {
 		return r.disturbed(0)
 	}
 	return !slices.ContainsFunc(r.listens, func(h int) bool { return !r.disturbed(h) })
+}
+
+// unconnected reports whether an error says of each host that the coordinator dials why there is no
+// connection.
+func (r *round) unconnected(said string) bool {
+	silent := func(addr string) bool { return !strings.Contains(said, "connect to host "+addr+": ") }
+	return len(r.dialled) > 0 && !slices.ContainsFunc(r.dialled, silent)
 }
 
 // names reports whether an error names a host, or says that none has joined.

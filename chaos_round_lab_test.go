@@ -37,6 +37,7 @@ type round struct {
 	loopback  []*chaosWorker // workers of the coordinator's host
 
 	args        []string       // the coordinator's
+	dialled     []string       // the hosts that it dials
 	coordinator *lab.Process   // the last
 	began       time.Time      // when that was started
 	struck      *lab.Process   // the last coordinator that was killed or interrupted
@@ -123,7 +124,7 @@ func (r *round) flags() []string {
 		hosts = append(hosts, listens(r.c.lab.Host(liarHost)))
 		flags = append(flags, "--verify=100%")
 	}
-	if len(hosts) > 0 {
+	if r.dialled = hosts; len(hosts) > 0 {
 		flags = append(flags, "--hosts", strings.Join(hosts, ","))
 	}
 	if len(r.joins) > 0 {
