@@ -17,10 +17,10 @@ import (
 //	err := engine.Run(ctx, saxpy, gpurun.Value("a", a), gpurun.In("x", x), gpurun.In("y", y), gpurun.Out("z", z))
 //
 // The expression may be several statements, on several lines, with variables of its own:
-// "float d = x - y; z = d*d". It can use size_w and size_h, the columns and rows of the output, and
-// col and row, the place of the element in it, which are of the type long. InOut arguments can
+// "float d = x - y; z = d*d". It can use size_w, size_h and size_d, the columns, rows and planes of the
+// output, and col, row and layer, the place of the element in it, which are of the type long. InOut arguments can
 // be read and assigned. A Whole argument is a pointer to its elements. Of an argument x with a Halo,
-// x_at(dx, dy) is a neighbour.
+// x_at(dx, dy) is a neighbour, and of three dimensions x_at(dx, dy, dz).
 //
 // cpu is the same in Go, for the CPU, or nil.
 func Elementwise(text string, cpu func(p *Part) error) *Kernel {
@@ -102,9 +102,9 @@ func (e *expression) declared(name string) (kernels.DType, bool) {
 	return kernels.TypeNamed(strings.Join(strings.Fields(m[1]), " "))
 }
 
-// source returns the kernel that computes e with arguments of the types of args, and its
-// name.
-func (e *expression) source(args []Argument) (source, entry string, err error) {
+// source returns the kernel that computes e with arguments of the types of args, for a volume or for
+// less, and its name.
+func (e *expression) source(args []Argument, volume bool) (source, entry string, err error) {
 	if strings.TrimSpace(e.text) == "" {
 		return "", "", kernelError("the expression is empty")
 	}
@@ -118,13 +118,16 @@ func (e *expression) source(args []Argument) (source, entry string, err error) {
 		switch a.role {
 		case kernels.In:
 			params = append(params, fmt.Sprintf("global const %s *restrict %s", typ, pointer))
-			if a.halo == [2]int{} {
+			if a.halo == [3]int{} {
 				before = append(before, fmt.Sprintf("const %s %s = %s[i%s];", typ, a.name, pointer, generated))
 				break
 			}
-			fmt.Fprintf(&macros, "#define %s_at(dx, dy) %s[(get_global_id(1) + %d + (dy))*(tile_w + %d) + get_global_id(0) + %d + (dx)]\n",
-				a.name, pointer, a.halo[1], 2*a.halo[0], a.halo[0])
-			before = append(before, fmt.Sprintf("const %s %s = %s_at(0, 0);", typ, a.name, a.name))
+			macros.WriteString(neighbour(a, volume))
+			center := "0, 0"
+			if volume {
+				center = "0, 0, 0"
+			}
+			before = append(before, fmt.Sprintf("const %s %s = %s_at(%s);", typ, a.name, a.name, center))
 		case kernels.InOut:
 			params = append(params, fmt.Sprintf("global %s *restrict %s", typ, pointer))
 			before = append(before, fmt.Sprintf("%s %s = %s[i%s];", typ, a.name, pointer, generated))
@@ -148,10 +151,26 @@ func (e *expression) source(args []Argument) (source, entry string, err error) {
 	}
 	s.WriteString(macros.String())
 	fmt.Fprintf(&s, "kernel void %s(%s)\n{\n", elementwise, strings.Join(params, ", "))
-	fmt.Fprintf(&s, "const size_t i%s = get_global_id(1)*tile_w + get_global_id(0);\n", generated)
-	fmt.Fprintf(&s, "const long col = tile_x + get_global_id(0), row = tile_y + get_global_id(1);\n%s\n", strings.Join(before, "\n"))
+	line, layer := "get_global_id(1)", "0"
+	if volume {
+		line, layer = "(get_global_id(2)*tile_h + get_global_id(1))", "tile_z + get_global_id(2)"
+	}
+	fmt.Fprintf(&s, "const size_t i%s = %s*tile_w + get_global_id(0);\n", generated, line)
+	fmt.Fprintf(&s, "const long col = tile_x + get_global_id(0), row = tile_y + get_global_id(1), layer = %s;\n", layer)
+	s.WriteString(strings.Join(before, "\n") + "\n")
 	fmt.Fprintf(&s, "#line 1\n%s;\n%s\n}\n", e.text, strings.Join(after, "\n"))
 	return s.String(), elementwise, nil
+}
+
+// neighbour returns the macro by which an expression has the neighbours of a, which has a halo.
+func neighbour(a Argument, volume bool) string {
+	row, column := fmt.Sprintf("get_global_id(1) + %d + (dy)", a.halo[1]), fmt.Sprintf("get_global_id(0) + %d + (dx)", a.halo[0])
+	width := fmt.Sprintf("(tile_w + %d)", 2*a.halo[0])
+	if !volume {
+		return fmt.Sprintf("#define %s_at(dx, dy) %s%s[(%s)*%s + %s]\n", a.name, a.name, generated, row, width, column)
+	}
+	plane := fmt.Sprintf("(get_global_id(2) + %d + (dz))*(tile_h + %d)", a.halo[2], 2*a.halo[1])
+	return fmt.Sprintf("#define %s_at(dx, dy, dz) %s%s[(%s + %s)*%s + %s]\n", a.name, a.name, generated, plane, row, width, column)
 }
 
 // checkName returns an error if an argument of an expression that has the reserved names cannot
@@ -164,7 +183,7 @@ func checkName(name string, reserved ...string) error {
 }
 
 // expressionPlaces are the parameters of an expression that come after its arguments.
-var expressionPlaces = []string{"tile_x", "tile_y", "tile_w", "size_w", "size_h"}
+var expressionPlaces = []string{"tile_x", "tile_y", "tile_z", "tile_w", "tile_h", "size_w", "size_h", "size_d"}
 
 // reserved are names that cannot be those of arguments, beside those of OpenCL C.
-var reserved = append([]string{"col", "row"}, expressionPlaces...)
+var reserved = append([]string{"col", "row", "layer"}, expressionPlaces...)

@@ -22,11 +22,13 @@ import (
 // work-item for each element of the tile: get_global_id(0) is the element's column in the
 // tile, and get_global_id(1) its row, which is 0 where arrays have one dimension. In, Out and InOut
 // arguments are pointers to the tile's elements, packed row by row: in a tile of tile_w columns,
-// work-item (i, j) finds its element at [j*tile_w + i]. Whole arguments are pointers to whole
+// work-item (i, j) finds its element at [j*tile_w + i]. Of three dimensions a tile has whole planes:
+// get_global_id(2) is the element's plane in the tile, and its place is [(k*tile_h + j)*tile_w + i].
+// Whole arguments are pointers to whole
 // arrays, the same for every tile. Parameters of an integer type that are called tile_w and tile_h
 // have the columns and rows of the tile, tile_x and tile_y the column and the row of its first
-// element in the whole output, and size_w and size_h the whole output's columns and rows; no
-// argument is given for them.
+// element in the whole output, and size_w and size_h the whole output's columns and rows, and with d and
+// z in place of h and y the same of planes; no argument is given for them.
 //
 // An element of an Out argument that the function does not write has any value. Elements of
 // In and Whole arguments must not be written. Everything is compiled without contraction: fma
@@ -51,9 +53,17 @@ type Kernel struct {
 	// for different parts. Nil if there is only Source.
 	CPU func(p *Part) error
 
+	// Tolerance is how far results may be from those of CPU, where Config.Verify has both computed.
+	Tolerance Tolerance
+
+	name       string      // that CPU is registered as, if it is
 	expression *expression // of Elementwise, which makes Source when the types are known
 	reduction  *reduction  // of Reduce, likewise
 }
+
+// Tolerance is how far two results may be from each other: by Absolute + Relative times the larger of
+// their absolute values. The zero value wants the same bits, but for those of NaNs.
+type Tolerance = kernels.Tolerance
 
 // Number is any type that elements of arrays can have.
 type Number interface{ kernels.Number }
@@ -65,9 +75,10 @@ type Argument struct {
 	typ   kernels.DType
 	bits  uint64
 	data  []byte
-	count int // of elements, or the columns of a Size
+	count int   // of elements
+	sides []int // of a Size
 
-	halo [2]int
+	halo [3]int
 	edge Edge
 
 	path string    // of a file
@@ -104,13 +115,18 @@ const (
 	EdgeWrap   = kernels.EdgeWrap   // the array again: it has no edge
 )
 
-// Halo is an In argument of which each tile also has so many columns on either side of it, and rows
-// above and below, for stencils: 4096 at most. Beyond the edges of the array is what edge says. So
-// that a function in OpenCL C finds the element of work-item (i, j) at [(j+rows)*(tile_w+2*columns) +
-// i+columns], and its neighbours around it. In an expression, NAME_at(dx, dy) is the element dx
-// columns to the right and dy rows below.
-func Halo(in Argument, columns, rows int, edge Edge) Argument {
-	in.halo, in.edge = [2]int{columns, rows}, edge
+// Halo is an In argument of which each tile also has so many columns on either side of it, so many rows
+// above and below, and so many planes before and behind it, for stencils: 4096 at most, and none that
+// are not said. Beyond the edges of the array is what edge says. So a function in OpenCL C finds
+// the element of work-item (i, j) at [(j+rows)*(tile_w+2*columns) + i+columns], and its neighbours
+// around it; a plane has (tile_w+2*columns)*(tile_h+2*rows) elements. In an expression, NAME_at(dx, dy),
+// or NAME_at(dx, dy, dz) of three dimensions, is the element dx columns to the right, dy rows below,
+// and dz planes behind.
+func Halo(in Argument, edge Edge, sides ...int) Argument {
+	in.edge, in.halo = edge, [3]int{}
+	if copy(in.halo[:], sides) < len(sides) {
+		in.halo[0] = -1 // which is refused
+	}
 	return in
 }
 
@@ -127,17 +143,18 @@ func Local(name string, bytes int) Argument {
 	return Argument{name: name, role: kernels.Local, bits: uint64(max(bytes, 0))}
 }
 
-// Size says that the output has so many columns and rows. Without it, it has one row of as
-// many columns as the arrays have elements.
-func Size(columns, rows int) Argument {
-	return Argument{role: sizeRole, count: columns, bits: uint64(rows)}
+// Size says that the output has so many columns, rows, and planes of these, of which there is one
+// each if it is not said. Without a Size it has one row of as many columns as the arrays have elements.
+func Size(sides ...int) Argument {
+	return Argument{role: sizeRole, sides: sides}
 }
 
 // sizeRole is the role of Size, which is no argument of a function.
 const sizeRole kernels.Role = math.MaxUint8
 
 // Run computes k with args on the devices of the engine, and, if it has Source, on those of its hosts
-// whose workers allow kernels: see Config.AllowKernels. They fetch the parts of arrays that their tiles
+// whose workers allow kernels: see Config.AllowKernels. If it is registered, CPUs of hosts take part
+// that have it too: see Register. Hosts fetch the parts of arrays that their tiles
 // have, and Whole arrays. The results are in the Out and
 // InOut arguments when it returns nil; after an error those have any values.
 //
@@ -181,7 +198,7 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 			job.Args[i].Array = m
 		}
 	}
-	report, err := e.run(ctx, job, devices, job.Source != "", outputs, dist.Options{Cost: tiler.Uniform(1)})
+	report, err := e.run(ctx, job, devices, job.Source != "" || job.Name != "", outputs, dist.Options{Cost: tiler.Uniform(1)})
 	report.Seconds = time.Since(start).Seconds()
 	report.setElements(float64(job.Bounds().Area()))
 	if err == nil {
@@ -203,13 +220,13 @@ func (e *Engine) devicesOf(job *kernels.Custom) ([]device.Device, error) {
 		return onCPU && !twin || !onCPU && !source
 	})
 	switch {
-	case len(devices) > 0, source && e.cluster != nil:
+	case len(devices) > 0, (source || job.Name != "") && e.cluster != nil:
 		return devices, nil
 	case source:
 		return nil, fmt.Errorf("gpurun: the kernel is OpenCL C, without a function in Go, and no OpenCL device was chosen: "+
 			"choose one of those that 'gpurun devices' lists, or opencl for any: %w", ErrDevice)
 	}
-	return nil, fmt.Errorf("gpurun: the kernel is a function in Go, without OpenCL C, and the CPU was not chosen: choose the device cpu: %w", ErrDevice)
+	return nil, fmt.Errorf("gpurun: the kernel is a function in Go, without OpenCL C, and the CPU was not chosen: choose the device cpu, or have hosts know it, by Register: %w", ErrDevice)
 }
 
 // outputs is the sink of a kernel: where each plane goes.
@@ -231,19 +248,39 @@ type Part struct {
 }
 
 // Bounds returns the columns x … x+w−1 and the rows y … y+h−1 of the whole output that p is,
-// and that all arrays which are not Whole have, row by row.
+// and that all arrays which are not Whole have, row by row. Of three dimensions it has all columns and
+// rows of the planes that Planes returns.
 func (p *Part) Bounds() (x, y, w, h int) {
+	if columns := p.job.Columns; columns > 0 {
+		return 0, 0, columns, p.job.W / columns
+	}
 	t := p.part.Tile
 	return t.X, t.Y, t.W, t.H
 }
 
-// Size returns the columns and rows of the whole output.
-func (p *Part) Size() (w, h int) { return p.job.W, p.job.H }
+// Planes returns the planes z … z+d−1 of the whole output that p is: the only one, if it has two
+// dimensions.
+func (p *Part) Planes() (z, d int) {
+	if p.job.Columns > 0 {
+		return p.part.Tile.Y, p.part.Tile.H
+	}
+	return 0, 1
+}
+
+// Size returns the columns, rows and planes of the whole output.
+func (p *Part) Size() (w, h, d int) {
+	if columns := p.job.Columns; columns > 0 {
+		return columns, p.job.W / columns, p.job.H
+	}
+	return p.job.W, p.job.H, 1
+}
 
 // argument returns the argument called name, of which the function in Go says that it is of
 // type typ.
 func (p *Part) argument(name string, typ kernels.DType, value bool) int {
-	i := slices.IndexFunc(p.job.Args, func(a kernels.Arg) bool { return a.Name == name })
+	i := slices.IndexFunc(p.job.Args, func(a kernels.Arg) bool {
+		return a.Name == name || a.Name == name+generated // as the parameter of a scan is called
+	})
 	switch {
 	case i < 0:
 		panic(kernelError("the function in Go asks for %s, and there is no such argument", name))
@@ -268,9 +305,9 @@ func ValueOf[T Number](p *Part, name string) T {
 	return kernels.Elements[T](kernels.Bytes(bits[:]))[0]
 }
 
-// twin returns k.CPU as what devices call.
-func (k *Kernel) twin(job *kernels.Custom) func(kernels.Part) error {
-	if k.CPU == nil {
+// twin returns cpu, which may be nil, as what devices call.
+func twin(cpu func(*Part) error, job *kernels.Custom) func(kernels.Part) error {
+	if cpu == nil {
 		return nil
 	}
 	return func(part kernels.Part) (err error) {
@@ -283,6 +320,6 @@ func (k *Kernel) twin(job *kernels.Custom) func(kernels.Part) error {
 				err = kernelError("the function in Go panicked: %v", r)
 			}
 		}()
-		return k.CPU(&Part{job, part})
+		return cpu(&Part{job, part})
 	}
 }

@@ -40,6 +40,7 @@ func kernelError(format string, args ...any) *KernelError {
 var places = map[string]uint64{
 	"tile_x": kernels.PlaceX, "tile_y": kernels.PlaceY, "tile_w": kernels.PlaceW, "tile_h": kernels.PlaceH,
 	"size_w": kernels.PlaceJobW, "size_h": kernels.PlaceJobH,
+	"tile_z": kernels.PlaceZ, "tile_d": kernels.PlaceD, "size_d": kernels.PlaceJobD,
 }
 
 // job returns the job of k with args, and where its results go.
@@ -51,12 +52,12 @@ func (k *Kernel) job(args []Argument) (*kernels.Custom, outputs, error) {
 	if err := checkOverlaps(args); err != nil {
 		return nil, nil, err
 	}
-	job := &kernels.Custom{Source: k.Source, Entry: k.Entry, Group: k.Group, Rows: k.WholeRows}
+	job := &kernels.Custom{Name: k.name, Tolerance: k.Tolerance, Source: k.Source, Entry: k.Entry, Group: k.Group, Rows: k.WholeRows}
 	if k.expression != nil {
 		if args, err = k.expression.typed(args); err != nil {
 			return nil, nil, err
 		}
-		if job.Source, job.Entry, err = k.expression.source(args); err != nil {
+		if job.Source, job.Entry, err = k.expression.source(args, size != nil && len(size.sides) > 2); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -66,17 +67,21 @@ func (k *Kernel) job(args []Argument) (*kernels.Custom, outputs, error) {
 			return nil, nil, err
 		}
 	}
-	if job.W, job.H, err = k.outputSize(args, size); err != nil {
+	sides, err := k.outputSize(args, size)
+	if err != nil {
 		return nil, nil, err
 	}
-	job.Twin = k.twin(job)
+	if job.W, job.H = sides[0], sides[1]; len(sides) > 2 {
+		job.W, job.H, job.Columns, job.Rows = sides[0]*sides[1], sides[2], sides[0], true
+	}
+	job.Twin = twin(k.CPU, job)
 	var to outputs
 	switch {
 	case k.expression != nil || k.reduction != nil || job.Source == "" && job.Twin != nil:
 		for _, a := range args {
 			arg := a.of(job, &to)
 			if k.reduction != nil && a.role == kernels.In && a.count > 0 {
-				arg.Each, arg.W = reduceBlock, a.count
+				arg.Each, arg.W = k.reduction.block, a.count
 			}
 			job.Args = append(job.Args, arg)
 		}
@@ -127,40 +132,67 @@ func (k *Kernel) places() []string {
 	return nil
 }
 
-// outputSize returns the columns and rows of the output.
-func (k *Kernel) outputSize(args []Argument, size *Argument) (w, h int, err error) {
+// outputSize returns the columns and rows of the output, and its planes if it has three dimensions.
+func (k *Kernel) outputSize(args []Argument, size *Argument) ([]int, error) {
 	if k.reduction != nil {
-		return args[len(args)-1].count, 1, nil // Reduce has seen to the others
+		return []int{args[len(args)-1].count, 1}, nil // Reduce has seen to the others
 	}
 	var first *Argument
 	for i, a := range args {
 		if a.isCut() && (first == nil || first.isNew()) {
 			first = &args[i]
-			w, h = a.count, 1
 		}
 	}
-	if first == nil {
-		return 0, 0, kernelError("none of its arguments is written: give it an Out")
+	switch {
+	case first == nil:
+		return nil, kernelError("none of its arguments is written: give it an Out")
+	case first.isNew() && size == nil:
+		return nil, kernelError("nothing says how many elements %s is to have: give it a Size", first.name)
 	}
-	if first.isNew() && size == nil {
-		return 0, 0, kernelError("nothing says how many elements %s is to have: give it a Size", first.name)
-	}
+	sides := []int{first.count, 1}
 	if size != nil {
-		w, h = size.count, int(size.bits)
-		if w < 0 || h < 0 || h > 0 && w > int(^uint(0)>>1)/16/h {
-			return 0, 0, kernelError("the output has %d×%d elements", w, h)
+		if sides = size.sides; len(sides) == 1 {
+			sides = []int{sides[0], 1}
 		}
+	}
+	elements, err := countElements(sides)
+	if err != nil {
+		return nil, err
 	}
 	for _, a := range args {
 		switch {
-		case !a.isCut() || a.count == w*h || a.isNew():
+		case !a.isCut() || a.count == elements || a.isNew():
 		case size == nil:
-			return 0, 0, kernelError("%s has %d elements, and %s has %d: they must have as many, or be Whole", a.name, a.count, first.name, first.count)
+			return nil, kernelError("%s has %d elements, and %s has %d: they must have as many, or be Whole", a.name, a.count, first.name, first.count)
 		default:
-			return 0, 0, kernelError("%s has %d elements, and the output %d×%d: they must be as many", a.name, a.count, w, h)
+			return nil, kernelError("%s has %d elements, and the output %s: they must be as many", a.name, a.count, sidesText(sides))
 		}
 	}
-	return w, h, nil
+	return sides, nil
+}
+
+// countElements returns how many elements an output has of such sides.
+func countElements(sides []int) (elements int, err error) {
+	if len(sides) < 1 || len(sides) > 3 {
+		return 0, kernelError("the output has %d dimensions: give its Size one to three", len(sides))
+	}
+	elements = 1
+	for _, n := range sides {
+		if n < 0 || n > 0 && elements > math.MaxInt64/16/n {
+			return 0, kernelError("the output has %s elements", sidesText(sides))
+		}
+		elements *= n
+	}
+	return elements, nil
+}
+
+// sidesText returns sides as they are written.
+func sidesText(sides []int) string {
+	var text []string
+	for _, n := range sides {
+		text = append(text, strconv.Itoa(n))
+	}
+	return strings.Join(text, "×")
 }
 
 // isCut reports whether a is an array of which each tile has its part.

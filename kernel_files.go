@@ -14,7 +14,8 @@ import (
 // InFile is In for the array in one of NumPy's .npy files, of any of the types of Number,
 // little-endian and in C order. It need not fit into memory: each tile's part of it is read
 // when the tile is computed. The output has the shape of the first such file unless there is a
-// Size: one row for each line of the last dimension.
+// Size: one row for each line of the last dimension, or, if an argument has a Halo of planes, a plane
+// for each of the last two.
 func InFile(name, path string) Argument {
 	return Argument{name: name, role: kernels.In, path: path}
 }
@@ -96,6 +97,10 @@ func (f *kernelFiles) size(args []Argument) []Argument {
 	for _, n := range f.shape[:len(f.shape)-1] {
 		h *= n
 	}
+	if volume := func(a Argument) bool { return a.halo[2] > 0 }; slices.ContainsFunc(args, volume) {
+		planes := h / f.shape[len(f.shape)-2]
+		return append(args, Size(w, f.shape[len(f.shape)-2], planes))
+	}
 	return append(args, Size(w, h))
 }
 
@@ -160,6 +165,8 @@ func (f *kernelFiles) shapeOf(job *kernels.Custom) []int {
 	switch {
 	case f.shape != nil && n == job.Bounds().Area():
 		return f.shape
+	case job.Columns > 0:
+		return []int{job.H, job.W / job.Columns, job.Columns}
 	case job.H == 1:
 		return []int{job.W}
 	}

@@ -1,20 +1,16 @@
 package gpurun
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/dustin/go-humanize"
-	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -39,10 +35,16 @@ const (
 
 	// endPatience is how long such a process may take to end by itself.
 	endPatience = time.Second
+
+	// idleTime is how long such a process waits for the same kernel to be run again, and stoppedTime
+	// if it may not have stopped what it was told to.
+	idleTime    = 10 * time.Second
+	stoppedTime = time.Second
 )
 
-// sandbox is a device that runs kernels of coordinators, each job in a process of its own: it
-// may write where it should not, take all memory, or never end.
+// sandbox is a device that runs kernels of coordinators, each in a process of its own: it
+// may write where it should not, take all memory, or never end. A process whose job has ended well
+// waits for the next of the same source.
 type sandbox struct {
 	info    device.Info
 	slots   int
@@ -51,12 +53,27 @@ type sandbox struct {
 	limit   int64    // of the process's memory
 	time    time.Duration
 	log     *slog.Logger
+
+	mu     sync.Mutex
+	closed bool
+	idle   *kernelProcess // that waits, or nil
 }
 
-// newSandboxes returns a sandbox for each device.
-func newSandboxes(config *Config, devices []device.Device, log *slog.Logger) []dist.Device {
-	all := make([]dist.Device, len(devices))
+// kernelRunners returns what runs kernels of coordinators on each of the devices, and notes in infos
+// which those are. There is nil where none are run.
+func kernelRunners(config *Config, devices []device.Device, infos []dist.DeviceInfo, log *slog.Logger) (all []dist.Device, sandboxes []*sandbox) {
+	all = make([]dist.Device, len(devices))
 	for i, d := range devices {
+		if d.Info().Backend == device.BackendCPU {
+			if infos[i].Functions = registeredNames(); len(infos[i].Functions) > 0 {
+				all[i] = registeredOnCPU{d}
+			}
+			continue
+		}
+		if !config.AllowKernels {
+			continue
+		}
+		infos[i].Source = true
 		s := &sandbox{info: d.Info(), slots: d.Slots(), command: config.KernelCommand, memory: config.Memory, limit: kernelMemory, time: kernelTime, log: log}
 		if config.Memory > 0 {
 			s.limit = min(kernelMemory, config.Memory+1<<30)
@@ -64,26 +81,28 @@ func newSandboxes(config *Config, devices []device.Device, log *slog.Logger) []d
 		if config.KernelTime > 0 {
 			s.time = config.KernelTime
 		}
-		all[i] = s
+		all[i], sandboxes = s, append(sandboxes, s)
 	}
-	return all
+	return all, sandboxes
 }
 
 func (s *sandbox) ID() string { return s.info.ID }
 func (s *sandbox) Slots() int { return s.slots }
 
-// Begin starts the process, and has it compile the kernel.
+// Begin has a process compile the kernel: a new one, unless one waits.
 func (s *sandbox) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
 	custom, ok := job.(*kernels.Custom)
 	if !ok {
 		return nil, fmt.Errorf("%s is no kernel of a user", job.Kernel())
 	}
-	if s.info.Backend != device.BackendOpenCL {
-		return nil, errors.New("kernels of coordinators are OpenCL C, and this is no OpenCL device: name one with --device where its worker is started")
-	}
-	p, err := s.start(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("start a process for the kernel: %w", err)
+	source := sha256.Sum256([]byte(custom.Source))
+	p := s.resume(source)
+	if p == nil {
+		var err error
+		if p, err = s.start(ctx); err != nil {
+			return nil, fmt.Errorf("start a process for the kernel: %w", err)
+		}
+		p.source = source
 	}
 	p.busy.Add(1)
 	defer p.busy.Add(-1)
@@ -93,25 +112,61 @@ func (s *sandbox) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, e
 		p.end()
 		return nil, err
 	}
-	return &sandboxRunner{runner, p}, nil
+	return &sandboxRunner{Runner: runner, process: p}, nil
 }
 
-// kernelProcess is the process of a kernel.
-type kernelProcess struct {
-	sandbox *sandbox
-	command *exec.Cmd
-	alive   io.Closer // while it is open the process knows that this one lives
-	said    *tail     // on its stderr
-	host    *dist.RemoteHost
-	ended   chan struct{} // closed when it has
+// resume returns the process that waits for this source, if one does.
+func (s *sandbox) resume(source [sha256.Size]byte) *kernelProcess {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.idle
+	if p == nil || p.source != source || p.host.Err() != nil {
+		return nil
+	}
+	s.idle = nil
+	p.rest.Stop()
+	return p
+}
 
-	busy    atomic.Int32 // calls that wait for it
-	reading atomic.Int32 // of those, which wait for arrays
-	cameOn  atomic.Int64 // when it last did, in nanoseconds since start
-	start   time.Time
+// keep has p, whose job has ended well, wait so long for the next.
+func (s *sandbox) keep(p *kernelProcess, wait time.Duration) {
+	s.mu.Lock()
+	before := s.idle
+	if s.closed {
+		before = p
+	} else {
+		s.idle = p
+		p.rest = time.AfterFunc(wait, func() { s.forget(p) })
+	}
+	s.mu.Unlock()
+	if before != nil {
+		before.end()
+	}
+}
 
-	mu    sync.Mutex
-	cause error // why it was ended
+// forget ends p if it waits.
+func (s *sandbox) forget(p *kernelProcess) {
+	s.mu.Lock()
+	waits := s.idle == p
+	if waits {
+		s.idle = nil
+	}
+	s.mu.Unlock()
+	if waits {
+		p.end()
+	}
+}
+
+// Close ends the process that waits. No other will.
+func (s *sandbox) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	p := s.idle
+	s.mu.Unlock()
+	if p != nil {
+		s.forget(p)
+	}
+	return nil
 }
 
 // start starts a process, and watches it.
@@ -152,118 +207,12 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 	return p, nil
 }
 
-// watch ends the process if it takes too much memory, or does not come on.
-func (p *kernelProcess) watch() {
-	proc, err := process.NewProcess(int32(p.command.Process.Pid))
-	if err != nil {
-		return // it has ended
-	}
-	ticker := time.NewTicker(watchEach)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-p.ended:
-			return
-		case <-ticker.C:
-		}
-		if p.busy.Load() == 0 || p.reading.Load() > 0 {
-			p.comeOn()
-		}
-		if still := time.Since(p.start) - time.Duration(p.cameOn.Load()); still > p.sandbox.time {
-			p.kill(fmt.Errorf("it did not come on for %v", p.sandbox.time))
-		}
-		if m, err := proc.MemoryInfo(); err == nil && m.RSS > uint64(p.sandbox.limit) {
-			p.kill(fmt.Errorf("it took %s of memory, where it may have %s", humanize.IBytes(m.RSS), humanize.IBytes(uint64(p.sandbox.limit))))
-		}
-	}
-}
-
-// comeOn notes that the process has come some way.
-func (p *kernelProcess) comeOn() { p.cameOn.Store(int64(time.Since(p.start))) }
-
-// kill ends the process for a cause.
-func (p *kernelProcess) kill(cause error) {
-	p.mu.Lock()
-	if p.cause == nil {
-		p.cause = cause
-		p.sandbox.log.Warn("kernel ended", "device", p.sandbox.info.ID, "err", cause)
-	}
-	p.mu.Unlock()
-	_ = p.command.Process.Kill() // it may have ended
-}
-
-// explain returns the error of a call to the process: if that has ended, why.
-func (p *kernelProcess) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if p.host == nil || p.host.Err() != nil {
-		select { // the connection ends first
-		case <-p.ended:
-		case <-time.After(endPatience):
-		}
-	}
-	select {
-	case <-p.ended:
-	default:
-		return err
-	}
-	p.mu.Lock()
-	cause := p.cause
-	p.mu.Unlock()
-	if cause == nil {
-		cause = errors.New(p.command.ProcessState.String())
-		if said := p.said.String(); said != "" {
-			cause = fmt.Errorf("%w: %s", cause, said)
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrKernelEnded, cause)
-}
-
-// end ends the process, which nobody waits for any more.
-func (p *kernelProcess) end() {
-	if p.host != nil {
-		p.host.Abandon()
-	}
-	select {
-	case <-p.ended:
-		return
-	case <-time.After(endPatience / 10):
-	}
-	_ = p.command.Process.Kill()
-	<-p.ended
-}
-
-// counted returns job with arrays of which the reads are counted: while the process waits for
-// them it cannot come on.
-func (p *kernelProcess) counted(job *kernels.Custom) *kernels.Custom {
-	c := *job
-	c.Args = append([]kernels.Arg{}, job.Args...)
-	for i, a := range c.Args {
-		if a.Reads() {
-			c.Args[i].Array = countedArray{a.Array, p}
-		}
-	}
-	return &c
-}
-
-// countedArray is an array for a kernelProcess.
-type countedArray struct {
-	kernels.Array
-	process *kernelProcess
-}
-
-func (a countedArray) Read(to []byte, t kernels.Tile) error {
-	a.process.reading.Add(1)
-	defer a.process.reading.Add(-1)
-	defer a.process.comeOn()
-	return a.Array.Read(to, t)
-}
-
 // sandboxRunner runs the tiles of a kernel in its process.
 type sandboxRunner struct {
 	kernels.Runner
 	process *kernelProcess
+	failed  atomic.Bool // a tile has
+	stopped atomic.Bool // one was
 }
 
 func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -279,37 +228,26 @@ func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 	defer p.busy.Add(-1)
 	defer p.comeOn()
 	err := p.explain(r.Runner.Run(ctx, t, out))
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
+		r.stopped.Store(true)
 		return ctx.Err()
+	case err != nil:
+		r.failed.Store(true)
 	}
 	return err
 }
 
 func (r *sandboxRunner) Close() error {
 	err := r.Runner.Close()
-	r.process.end()
+	wait := idleTime
+	if r.stopped.Load() {
+		wait = stoppedTime
+	}
+	if err != nil || r.failed.Load() || r.process.host.Err() != nil {
+		r.process.end()
+	} else {
+		r.process.sandbox.keep(r.process, wait)
+	}
 	return err
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-// tailBytes is how much of a process's stderr is told.
-const tailBytes = 1 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	t.text = t.text[max(0, len(t.text)-tailBytes):]
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(bytes.TrimSpace(t.text))
 }

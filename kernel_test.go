@@ -141,7 +141,7 @@ func TestKernelInTwoDimensions(t *testing.T) {
 	}
 	kernel := &gpurun.Kernel{Source: gather, Group: [2]int{8, 4}, CPU: func(p *gpurun.Part) error {
 		x, y, w, h := p.Bounds()
-		all, rows := p.Size()
+		all, rows, _ := p.Size()
 		index, table := gpurun.Elements[int32](p, "index"), gpurun.Elements[float32](p, "table")
 		result, count := gpurun.Elements[float32](p, "result"), gpurun.Elements[uint32](p, "count")
 		for j := range h {
@@ -324,7 +324,7 @@ func TestHalo(t *testing.T) {
 				for _, edge := range []gpurun.Edge{gpurun.EdgeZero, gpurun.EdgeRepeat, gpurun.EdgeWrap} {
 					w, h := size[0], size[1]
 					x, z := randomSlice[float32](rng, w*h), make([]float32, w*h)
-					err := eng.Run(t.Context(), kernel, gpurun.Size(w, h), gpurun.Halo(gpurun.In("x", x), columns, rows, edge), gpurun.Out("z", z))
+					err := eng.Run(t.Context(), kernel, gpurun.Size(w, h), gpurun.Halo(gpurun.In("x", x), edge, columns, rows), gpurun.Out("z", z))
 					if err != nil {
 						t.Fatal(err)
 					}

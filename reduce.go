@@ -29,6 +29,11 @@ type Reduction[T Number] struct {
 
 	// CPU is the same in Go, or nil.
 	CPU *ReductionCPU[T]
+
+	// Tolerance is that of what is made of each 4096 elements: see Kernel.
+	Tolerance Tolerance
+
+	name string // that CPU is registered as, if it is
 }
 
 // ReductionCPU is a Reduction in Go. Its functions may be called by several goroutines at
@@ -49,10 +54,11 @@ const (
 	reduceLanes = 64
 )
 
-// reduction is what a Reduction is as a Kernel.
+// reduction is what a Reduction is as a Kernel that makes one element of each block.
 type reduction struct {
 	typ                  kernels.DType
 	neutral, mapped, two string
+	block                int // a multiple of reduceLanes
 }
 
 // The names that a reduction's kernel has for itself.
@@ -66,25 +72,10 @@ const (
 // arrays without elements it is Neutral. The errors are those of Run. Engine.Report is of the
 // arrays, without what little is left then.
 func Reduce[T Number](ctx context.Context, e *Engine, r *Reduction[T], args ...Argument) (result T, err error) {
-	of := &reduction{kernels.TypeOf[T](), r.Neutral, r.Map, r.Reduce}
 	var report *Report
-	for first := true; ; first = false {
-		n, err := reducedElements(args)
-		if err != nil {
-			return result, err
-		}
-		partials := make([]T, max(1, (n+reduceBlock-1)/reduceBlock))
-		if n == 0 {
-			args = slices.Clone(args)
-			for i := range args { // which nobody looks at
-				if args[i].role == kernels.In {
-					args[i].data, args[i].count = make([]byte, args[i].typ.Size()), 1
-				}
-			}
-		}
-		k := &Kernel{reduction: of, CPU: r.CPU.kernel(n)}
-		err = e.Run(ctx, k, append(args, Value(reduceCount, int64(n)), Out(reduceOutput, partials))...)
-		if first {
+	for {
+		partials, err := reduceBlocks(ctx, e, r, reduceBlock, args)
+		if report == nil {
 			report = e.Report()
 		}
 		if err != nil {
@@ -94,14 +85,42 @@ func Reduce[T Number](ctx context.Context, e *Engine, r *Reduction[T], args ...A
 			e.setReport(report)
 			return partials[0], nil
 		}
-		of = &reduction{of.typ, of.neutral, reducedName, of.two}
 		args = []Argument{In(reducedName, partials)}
-		if r.CPU != nil {
-			again := *r.CPU
-			again.Map = func(p *Part, to []T) error { copy(to, Elements[T](p, reducedName)); return nil }
-			r = &Reduction[T]{CPU: &again}
+		r = r.later()
+	}
+}
+
+// reduceBlocks makes one element of each block of args, and one of nothing.
+func reduceBlocks[T Number](ctx context.Context, e *Engine, r *Reduction[T], block int, args []Argument) ([]T, error) {
+	n, err := reducedElements(args)
+	if err != nil {
+		return nil, err
+	}
+	partials := make([]T, max(1, (n+block-1)/block))
+	args = slices.Clone(args)
+	for i := range args {
+		if n == 0 && args[i].role == kernels.In { // nobody looks at it
+			args[i].data, args[i].count = make([]byte, args[i].typ.Size()), 1
 		}
 	}
+	k := &Kernel{
+		reduction: &reduction{kernels.TypeOf[T](), r.Neutral, r.Map, r.Reduce, block},
+		CPU:       r.CPU.blocks(block), Tolerance: r.Tolerance, name: r.name,
+	}
+	if block == scanBlock && r.name != "" {
+		k.name += ofTotals
+	}
+	return partials, e.Run(ctx, k, append(args, Value(reduceCount, int64(n)), Out(reduceOutput, partials))...)
+}
+
+// later returns what is made of what r has made of each block.
+func (r *Reduction[T]) later() *Reduction[T] {
+	again := *r
+	again.Map, again.CPU = reducedName, r.CPU.later()
+	if r.name != "" && !strings.HasSuffix(r.name, laterRounds) {
+		again.name += laterRounds
+	}
+	return &again
 }
 
 // reducedName is what is left after a round is called in the next.
@@ -122,7 +141,7 @@ func reducedElements(args []Argument) (n int, err error) {
 		case a.role == kernels.Out || a.role == kernels.InOut || a.role == sizeRole || a.role == kernels.Local:
 			return 0, kernelError("a reduction has no use for %s: its arguments are In, Whole and Value", a.name)
 		case a.role != kernels.In:
-		case a.halo != [2]int{}:
+		case a.halo != [3]int{}:
 			return 0, kernelError("a reduction takes arrays without a halo, and %s has one", a.name)
 		case a.path != "":
 			return 0, kernelError("a reduction takes arrays in memory, and %s is in a file", a.name)
@@ -138,33 +157,48 @@ func reducedElements(args []Argument) (n int, err error) {
 	return first.count, nil
 }
 
-// kernel returns r as what Kernel.CPU is, for arrays of n elements.
-func (r *ReductionCPU[T]) kernel(n int) func(p *Part) error {
+// later returns r for what it has made of each block; nil if r is.
+func (r *ReductionCPU[T]) later() *ReductionCPU[T] {
+	if r == nil {
+		return nil
+	}
+	again := *r
+	again.Map = func(p *Part, to []T) error { copy(to, Elements[T](p, reducedName)); return nil }
+	return &again
+}
+
+// blocks returns r as what Kernel.CPU is, with blocks of so many elements; nil if r is.
+func (r *ReductionCPU[T]) blocks(size int) func(p *Part) error {
 	if r == nil {
 		return nil
 	}
 	return func(p *Part) error {
+		n := int(ValueOf[int64](p, reduceCount))
 		partials := Elements[T](p, reduceOutput)
-		block := p.part
-		block.Tile.H = 1
-		values := make([]T, min(reduceBlock, n))
+		values := make([]T, min(size, n))
 		for i := range partials {
-			x := block.Tile.X + i
-			from, to := x*reduceBlock, min((x+1)*reduceBlock, n)
-			one := Part{p.job, kernels.Part{Tile: kernels.Tile{X: from, W: to - from, H: 1}, Data: make([][]byte, len(block.Data))}}
-			for k, a := range p.job.Args {
-				if one.part.Data[k] = block.Data[k]; a.Each > 0 {
-					size := a.Type.Size()
-					one.part.Data[k] = block.Data[k][(from-block.Tile.X*reduceBlock)*size:][:(to-from)*size]
-				}
-			}
-			if err := r.Map(&one, values[:to-from]); err != nil {
+			from := (p.part.Tile.X + i) * size
+			values = values[:min(size, n-from)]
+			if err := r.Map(p.line(from, i*size, len(values)), values); err != nil {
 				return err
 			}
-			partials[i] = r.block(values[:to-from])
+			partials[i] = r.block(values)
 		}
 		return nil
 	}
+}
+
+// line returns the part of n elements of p from the one on that is at in its arrays, and at the place
+// from in the whole.
+func (p *Part) line(from, at, n int) *Part {
+	one := &Part{p.job, kernels.Part{Tile: kernels.Tile{X: from, W: n, H: 1}, Data: slices.Clone(p.part.Data)}}
+	for k, a := range p.job.Args {
+		if a.Role == kernels.In {
+			size := a.Type.Size()
+			one.part.Data[k] = p.part.Data[k][at*size:][:n*size]
+		}
+	}
+	return one
 }
 
 // block reduces up to reduceBlock values.
@@ -184,48 +218,64 @@ func (r *ReductionCPU[T]) block(values []T) T {
 	return lanes[0]
 }
 
-// source returns the kernel that computes r with arguments of the types of args, and its name.
-func (r *reduction) source(args []Argument) (source, entry string, err error) {
-	for what, text := range map[string]string{"Neutral": r.neutral, "Map": r.mapped, "Reduce": r.two} {
-		if strings.TrimSpace(text) == "" {
-			return "", "", kernelError("the reduction has no %s", what)
-		}
-	}
-	var params, before []string
+// mapped returns the parameters of a kernel that has args, and what gives Map those that have an
+// element at a place, which are at [at] there.
+func mapped(args []Argument) (params, before []string, err error) {
 	for _, a := range args {
-		if strings.HasSuffix(a.name, generated) {
-			if a.role == kernels.In {
-				before = append(before, fmt.Sprintf("const %s %s = %s_[at];", a.typ.OpenCL(), a.name, a.name))
-				params = append(params, fmt.Sprintf("global const %s *restrict %s_", a.typ.OpenCL(), a.name))
-			} else if a.role == kernels.Out {
-				params = append(params, fmt.Sprintf("global %s *restrict %s", a.typ.OpenCL(), a.name))
-			} else {
-				params = append(params, fmt.Sprintf("const %s %s", a.typ.OpenCL(), a.name))
+		typ, ours := a.typ.OpenCL(), strings.HasSuffix(a.name, generated)
+		if !ours {
+			if err := checkName(a.name, "i", "a", "b"); err != nil {
+				return nil, nil, err
 			}
-			continue
-		}
-		if err := checkName(a.name, "i", "a", "b"); err != nil {
-			return "", "", err
 		}
 		switch a.role {
 		case kernels.In:
-			params = append(params, fmt.Sprintf("global const %s *restrict %s%s", a.typ.OpenCL(), a.name, generated))
-			before = append(before, fmt.Sprintf("const %s %s = %s%s[at];", a.typ.OpenCL(), a.name, a.name, generated))
+			params = append(params, fmt.Sprintf("global const %s *restrict %s%s", typ, a.name, generated))
+			before = append(before, fmt.Sprintf("const %s %s = %s%s[at];", typ, a.name, a.name, generated))
 		case kernels.Whole:
-			params = append(params, fmt.Sprintf("global const %s *restrict %s", a.typ.OpenCL(), a.name))
+			params = append(params, fmt.Sprintf("global const %s *restrict %s", typ, a.name))
+		case kernels.Out:
+			params = append(params, fmt.Sprintf("global %s *restrict %s", typ, a.name))
 		default:
-			params = append(params, fmt.Sprintf("const %s %s", a.typ.OpenCL(), a.name))
+			params = append(params, fmt.Sprintf("const %s %s", typ, a.name))
 		}
+	}
+	return params, before, nil
+}
+
+// combination returns the function that makes one element of two.
+func (r *reduction) combination() string {
+	return fmt.Sprintf("%[1]s two%[2]s(const %[1]s a, const %[1]s b)\n{\n#line 1 \"Reduce\"\nreturn (%[3]s);\n}\n", r.typ.OpenCL(), generated, r.two)
+}
+
+// check returns an error if an expression is missing.
+func (r *reduction) check() error {
+	for what, text := range map[string]string{"Neutral": r.neutral, "Map": r.mapped, "Reduce": r.two} {
+		if strings.TrimSpace(text) == "" {
+			return kernelError("the reduction has no %s", what)
+		}
+	}
+	return nil
+}
+
+// source returns the kernel that computes r with arguments of the types of args, and its name.
+func (r *reduction) source(args []Argument) (source, entry string, err error) {
+	if err := r.check(); err != nil {
+		return "", "", err
+	}
+	params, before, err := mapped(args)
+	if err != nil {
+		return "", "", err
 	}
 	params = append(params, "const long tile_x")
 	typ := r.typ.OpenCL()
 	var s strings.Builder
-	fmt.Fprintf(&s, "%[1]s two%[2]s(const %[1]s a, const %[1]s b)\n{\n#line 1 \"Reduce\"\nreturn (%[3]s);\n}\n", typ, generated, r.two)
+	s.WriteString(r.combination())
 	fmt.Fprintf(&s, "kernel void %s(%s)\n{\n", reduce, strings.Join(params, ", "))
 	fmt.Fprintf(&s, "local %s lanes%s[%d];\n", typ, generated, reduceLanes)
 	fmt.Fprintf(&s, "const size_t lane%[1]s = get_local_id(0), block%[1]s = get_group_id(0);\n", generated)
-	fmt.Fprintf(&s, "const long first%[1]s = block%[1]s * %[2]d, begin%[1]s = (tile_x + block%[1]s) * %[2]d;\n", generated, reduceBlock)
-	fmt.Fprintf(&s, "const long end%[1]s = min((long)%[2]d, %[3]s - begin%[1]s);\n", generated, reduceBlock, reduceCount)
+	fmt.Fprintf(&s, "const long first%[1]s = block%[1]s * %[2]d, begin%[1]s = (tile_x + block%[1]s) * %[2]d;\n", generated, r.block)
+	fmt.Fprintf(&s, "const long end%[1]s = min((long)%[2]d, %[3]s - begin%[1]s);\n", generated, r.block, reduceCount)
 	fmt.Fprintf(&s, "%s sum%s =\n#line 1 \"Neutral\"\n(%s);\n", typ, generated, r.neutral)
 	fmt.Fprintf(&s, "for (long k%[1]s = lane%[1]s; k%[1]s < end%[1]s; k%[1]s += %[2]d) {\n", generated, reduceLanes)
 	fmt.Fprintf(&s, "const long at = first%[1]s + k%[1]s, i = begin%[1]s + k%[1]s;\n%[2]s\n", generated, strings.Join(before, "\n"))

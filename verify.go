@@ -16,9 +16,11 @@ import (
 // verifier looks at the results of a job: it computes a part of each again, on this
 // machine's CPU, and compares the bits; of a product it also looks at the whole.
 type verifier struct {
-	job    kernels.Job
-	share  float64
-	runner kernels.Runner
+	job       kernels.Job
+	share     float64
+	runner    kernels.Runner
+	rows      bool // parts are whole rows
+	tolerance kernels.Tolerance
 }
 
 // verifyMemory is how much a verifier takes of products whose operands are not in
@@ -36,7 +38,11 @@ func newVerifier(ctx context.Context, job kernels.Job, share float64) (*verifier
 	if err != nil {
 		return nil, err
 	}
-	return &verifier{job, share, runner}, nil
+	v := &verifier{job: job, share: share, runner: runner}
+	if custom, ok := job.(*kernels.Custom); ok {
+		v.rows, v.tolerance = custom.Rows, custom.Tolerance
+	}
+	return v, nil
 }
 
 // close waits until nothing is verified any more.
@@ -45,7 +51,7 @@ func (v *verifier) close() error { return v.runner.Close() }
 // check returns an error that matches dist.ErrWrong if r, the result of t, is seen to be
 // wrong.
 func (v *verifier) check(ctx context.Context, t kernels.Tile, r *kernels.Result) error {
-	for _, part := range randomParts(t, v.share) {
+	for _, part := range randomParts(t, v.share, v.rows) {
 		if err := v.compare(ctx, t, part, r); err != nil {
 			return err
 		}
@@ -70,7 +76,7 @@ func (v *verifier) compare(ctx context.Context, t, part kernels.Tile, r *kernels
 	for i, typ := range v.job.Planes() {
 		got := make([]byte, len(again.Planes[i]))
 		tiler.Cut(got, within, r.Planes[i], t.W, typ.Size())
-		if at := firstDifference(typ, got, again.Planes[i]); at >= 0 {
+		if at := firstDifference(typ, got, again.Planes[i], v.tolerance); at >= 0 {
 			return fmt.Errorf("%w: the element in column %d of row %d is not what the CPU of the coordinator computes", dist.ErrWrong,
 				part.X+at%part.W, part.Y+at/part.W)
 		}
@@ -79,40 +85,39 @@ func (v *verifier) compare(ctx context.Context, t, part kernels.Tile, r *kernels
 }
 
 // firstDifference returns the index of the first element of a type that differs between
-// a and b, or −1. Any NaN is any NaN.
-func firstDifference(t kernels.DType, a, b []byte) int {
+// a and b by more than the tolerance, or −1. Any NaN is any NaN.
+func firstDifference(t kernels.DType, a, b []byte, tolerance kernels.Tolerance) int {
 	if bytes.Equal(a, b) {
 		return -1
 	}
 	size := t.Size()
 	for i := 0; i < len(a); i += size {
-		if bytes.Equal(a[i:i+size], b[i:i+size]) {
-			continue
+		x, y := a[i:i+size], b[i:i+size]
+		if !bytes.Equal(x, y) && !near(t.Float64(x), t.Float64(y), t.Float(), tolerance) {
+			return i / size
 		}
-		switch t {
-		case kernels.Float32:
-			if isNaN(kernels.Elements[float32](a)[i/size]) && isNaN(kernels.Elements[float32](b)[i/size]) {
-				continue
-			}
-		case kernels.Float64:
-			if isNaN(kernels.Elements[float64](a)[i/size]) && isNaN(kernels.Elements[float64](b)[i/size]) {
-				continue
-			}
-		}
-		return i / size
 	}
 	return -1
 }
 
-func isNaN[T float32 | float64](x T) bool { return x != x }
+// near reports whether x and y, whose bits differ, are what tolerance allows.
+func near(x, y float64, float bool, tolerance kernels.Tolerance) bool {
+	if float && (math.IsNaN(x) || math.IsNaN(y)) {
+		return math.IsNaN(x) && math.IsNaN(y)
+	}
+	if tolerance == (kernels.Tolerance{}) || math.IsInf(x, 0) || math.IsInf(y, 0) {
+		return false // also +0 and −0
+	}
+	return math.Abs(x-y) <= tolerance.Absolute+tolerance.Relative*max(math.Abs(x), math.Abs(y))
+}
 
-// randomParts returns rows of t, or elements of one row, which hold every element with
-// a probability of share at least.
-func randomParts(t kernels.Tile, share float64) []kernels.Tile {
+// randomParts returns rows of t, or elements of one row unless they have to be rows, which hold every
+// element with a probability of share at least.
+func randomParts(t kernels.Tile, share float64, rows bool) []kernels.Tile {
 	if t.Empty() {
 		return nil
 	}
-	if n := share * float64(t.H); n >= 1 || t.W == 1 {
+	if n := share * float64(t.H); n >= 1 || t.W == 1 || rows {
 		var parts []kernels.Tile
 		for _, s := range randomStretch(t.H, int(math.Ceil(n))) {
 			parts = append(parts, kernels.Tile{X: t.X, Y: t.Y + s[0], W: t.W, H: s[1]})

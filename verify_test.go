@@ -36,7 +36,7 @@ func flipBit(rng *rand.Rand, job kernels.Job, r *kernels.Result) {
 		plane, typ := r.Planes[i], job.Planes()[i]
 		before := slices.Clone(plane)
 		plane[rng.IntN(len(plane))] ^= 1 << rng.IntN(8)
-		if firstDifference(typ, before, plane) >= 0 {
+		if firstDifference(typ, before, plane, kernels.Tolerance{}) >= 0 {
 			return
 		}
 	}
@@ -443,7 +443,7 @@ func TestRandomParts(t *testing.T) {
 	} {
 		counts := make([]int, c.tile.Area())
 		for range draws {
-			for _, p := range randomParts(c.tile, c.share) {
+			for _, p := range randomParts(c.tile, c.share, false) {
 				if !c.tile.Contains(p) || p.Empty() {
 					t.Fatalf("part %v of %v", p, c.tile)
 				}
@@ -459,7 +459,7 @@ func TestRandomParts(t *testing.T) {
 			t.Errorf("a share of %g of %v has elements from %d to %d times in %d", c.share, c.tile, least, most, draws)
 		}
 	}
-	if parts := randomParts(kernels.Tile{}, 0.5); len(parts) > 0 {
+	if parts := randomParts(kernels.Tile{}, 0.5, false); len(parts) > 0 {
 		t.Errorf("nothing has the parts %v", parts)
 	}
 }

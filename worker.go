@@ -47,13 +47,14 @@ func WriteKeyFile(name string) error { return dist.WriteKeyFile(name, dist.NewKe
 // Worker computes tiles for engines of other machines, on devices of this one:
 // for those that name it among their Hosts, or for one that it joins.
 type Worker struct {
-	host     *dist.Host
-	devices  []device.Device
-	listener net.Listener // nil if it joins
-	launch   *Launch      // nil unless it is for JoinLaunch
-	trust    *dist.Trust
-	server   *metrics.Server // nil unless metrics are served
-	log      *slog.Logger
+	host      *dist.Host
+	devices   []device.Device
+	sandboxes []*sandbox
+	listener  net.Listener // nil if it joins
+	launch    *Launch      // nil unless it is for JoinLaunch
+	trust     *dist.Trust
+	server    *metrics.Server // nil unless metrics are served
+	log       *slog.Logger
 }
 
 // OpenWorker opens the devices that config names. It listens at config.Listen,
@@ -106,11 +107,11 @@ func OpenWorker(ctx context.Context, config *Config, log *slog.Logger) (*Worker,
 		return nil, fmt.Errorf("gpurun: open devices: %w", err)
 	}
 	pullers, infos := hosted(devices)
+	runners, sandboxes := kernelRunners(config, devices, infos, w.log)
+	w.sandboxes = sandboxes
 	w.host, w.devices = dist.NewHost(machineName(), pullers, infos, w.log), devices
 	w.host.LimitOperands(operandBytes(config.Memory))
-	if config.AllowKernels {
-		w.host.AllowKernels(newSandboxes(config, devices, w.log))
-	}
+	w.host.AllowKernels(runners)
 	healthy := func() bool { return !w.host.Draining() }
 	if w.server, err = metrics.Listen(ctx, config.Metrics, w.log, healthy, metrics.Worker(w.host.Stats)); err != nil {
 		if w.listener != nil {
@@ -218,6 +219,9 @@ func forGood(err error) bool {
 func (w *Worker) closed(err error) error {
 	w.server.Close()
 	defer w.launch.release()
+	for _, s := range w.sandboxes {
+		_ = s.Close() // which is never an error
+	}
 	if closing := closeAll(w.devices); err == nil {
 		err = closing
 	}

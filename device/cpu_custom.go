@@ -55,12 +55,11 @@ func partOf(a kernels.Arg, t kernels.Tile) ([]byte, error) {
 
 // span returns the elements of the array a that band has.
 func (r *cpuCustom) span(a kernels.Arg, band kernels.Tile) ([]byte, error) {
-	span, all := a.Span(band), r.job.Bounds()
-	if a.Each > 0 || all.Contains(span) {
+	if span, ok := r.job.Within(a, band); ok {
 		return partOf(a, span)
 	}
-	to := newElements(span.Area() * a.Type.Size())
-	return to, a.ReadSpan(to, band, all)
+	to := newElements(r.job.Has(a, band) * a.Type.Size())
+	return to, r.job.Read(to, a, band)
 }
 
 // newElements returns memory that elements of any type can be in.

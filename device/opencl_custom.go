@@ -107,8 +107,8 @@ func (r *openCLCustom) upload(ctx context.Context, slot *customSlot, band kernel
 		if !a.Cut() || !a.Reads() {
 			continue
 		}
-		bytes := int64(a.Span(band).Area() * a.Type.Size())
-		fill := func(to []byte) error { return a.ReadSpan(to, band, r.job.Bounds()) }
+		bytes := int64(r.job.Has(a, band) * a.Type.Size())
+		fill := func(to []byte) error { return r.job.Read(to, a, band) }
 		if err := writeBuffer(ctx, slot.queue, slot.buffers[i], bytes, slot.host, fill); err != nil {
 			return err
 		}
@@ -124,9 +124,13 @@ func (r *openCLCustom) launch(ctx context.Context, slot *customSlot, band kernel
 			return err
 		}
 	}
+	dims := 2
+	if r.job.Columns > 0 {
+		dims = 3
+	}
 	start := time.Now()
 	for _, part := range r.ranges(band) {
-		if err := wait(ctx)(slot.queue.EnqueueNDRangeKernel(slot.kernel, part.offset[:], part.global[:], part.group[:])); err != nil {
+		if err := wait(ctx)(slot.queue.EnqueueNDRangeKernel(slot.kernel, part.offset[:dims], part.global[:dims], part.group[:dims])); err != nil {
 			return err
 		}
 	}
@@ -134,8 +138,8 @@ func (r *openCLCustom) launch(ctx context.Context, slot *customSlot, band kernel
 	return nil
 }
 
-// ndRange is a range of work-items, in columns and rows.
-type ndRange struct{ offset, global, group [2]int }
+// ndRange is a range of work-items, in columns, rows and planes.
+type ndRange struct{ offset, global, group [3]int }
 
 // usualGroup is how many work-items the work-groups have of a kernel to which it makes no
 // difference: a multiple of what any device computes at once.
@@ -145,18 +149,21 @@ const usualGroup = 256
 // that divides the range, whatever that is; some compile the kernel for each. So there is one
 // range of usual groups, and one of what is left.
 func (r *openCLCustom) ranges(band kernels.Tile) []ndRange {
-	all := [2]int{band.W * max(r.job.Items, 1), band.H}
+	all := [3]int{band.W * max(r.job.Items, 1), band.H, 1}
+	if columns := r.job.Columns; columns > 0 {
+		all = [3]int{columns, band.W / columns, band.H}
+	}
 	if g := r.job.Group; g[0] > 0 {
-		for i := range all {
+		for i := range g {
 			all[i] = (all[i] + g[i] - 1) / g[i] * g[i]
 		}
-		return []ndRange{{global: all, group: g}}
+		return []ndRange{{global: all, group: [3]int{g[0], g[1], 1}}}
 	}
 	axis, usual := 0, min(usualGroup, r.group)
 	if all[0] < usual {
 		axis = 1
 	}
-	whole, left := ndRange{global: all, group: [2]int{1, 1}}, ndRange{global: all, group: [2]int{1, 1}}
+	whole, left := ndRange{global: all, group: [3]int{1, 1, 1}}, ndRange{global: all, group: [3]int{1, 1, 1}}
 	whole.global[axis] = all[axis] / usual * usual
 	whole.group[axis] = usual
 	left.offset[axis], left.global[axis] = whole.global[axis], all[axis]-whole.global[axis]
@@ -171,7 +178,7 @@ func (r *openCLCustom) argument(slot *customSlot, i int, a kernels.Arg, band ker
 	case kernels.Value:
 		return cl.Scalar{Bits: a.Bits, Size: a.Type.Size()}
 	case kernels.Place:
-		return cl.Scalar{Bits: uint64(a.At(band, r.job.Bounds())), Size: a.Type.Size()}
+		return cl.Scalar{Bits: uint64(r.job.At(a, band)), Size: a.Type.Size()}
 	}
 	return slot.buffers[i]
 }

@@ -66,7 +66,7 @@ func (r *openCLCustom) slotBytes(elements int) (all, largest int64) {
 
 // bufferBytes returns the bytes of the array a for tiles of so many elements.
 func (r *openCLCustom) bufferBytes(a kernels.Arg, elements int) int64 {
-	return int64(a.Most(elements, r.job.Bounds())) * int64(a.Type.Size())
+	return int64(r.job.Most(a, elements)) * int64(a.Type.Size())
 }
 
 // mapped reports whether the host reads and writes arrays where the kernel does.

@@ -26,7 +26,7 @@ func (c Convicted) causes() []*DeviceError {
 	return causes
 }
 
-// take takes d into the job, or returns nil if it has been convicted.
+// take takes d into the job, or returns nil if it has been convicted or cannot compute it.
 func (q *queue) take(d Device) *deviceUse {
 	id, slots := d.ID(), d.Slots()
 	key := id
@@ -38,7 +38,21 @@ func (q *queue) take(d Device) *deviceUse {
 	if q.convicted[key] != nil {
 		return nil
 	}
-	return q.add(&deviceUse{id: id, key: key, slots: slots})
+	use := &deviceUse{id: id, key: key, slots: slots}
+	if choosy, ok := d.(interface {
+		declines(kernels.Job) (bool, error)
+	}); ok {
+		if no, why := choosy.declines(q.job); no {
+			if why != nil {
+				// The job does not end for want of devices while some are still to be taken.
+				q.add(use).serving = false
+				q.withdraw(use, &DeviceError{Device: id, Op: "taking the kernel", Err: why})
+				q.say("device "+string(use.state()), "device", id, "err", why)
+			}
+			return nil
+		}
+	}
+	return q.add(use)
 }
 
 // convict sets d aside, which was found to be wrong as cause says. Nothing that it has

@@ -11,15 +11,17 @@ import (
 
 // customSpec is a kernels.Custom on the wire, without its arrays.
 type customSpec struct {
-	Source string    `cbor:"1,keyasint"`
-	Entry  string    `cbor:"2,keyasint"`
-	W      int       `cbor:"3,keyasint"`
-	H      int       `cbor:"4,keyasint"`
-	GroupW int       `cbor:"5,keyasint,omitempty"`
-	GroupH int       `cbor:"6,keyasint,omitempty"`
-	Items  int       `cbor:"7,keyasint,omitempty"`
-	Rows   bool      `cbor:"8,keyasint,omitempty"`
-	Args   []argSpec `cbor:"9,keyasint"`
+	Source  string    `cbor:"1,keyasint"`
+	Entry   string    `cbor:"2,keyasint"`
+	W       int       `cbor:"3,keyasint"`
+	H       int       `cbor:"4,keyasint"`
+	GroupW  int       `cbor:"5,keyasint,omitempty"`
+	GroupH  int       `cbor:"6,keyasint,omitempty"`
+	Items   int       `cbor:"7,keyasint,omitempty"`
+	Rows    bool      `cbor:"8,keyasint,omitempty"`
+	Args    []argSpec `cbor:"9,keyasint"`
+	Name    string    `cbor:"10,keyasint,omitempty"`
+	Columns int       `cbor:"11,keyasint,omitempty"`
 }
 
 // argSpec is a kernels.Arg on the wire.
@@ -34,6 +36,7 @@ type argSpec struct {
 	HaloX int    `cbor:"8,keyasint,omitempty"`
 	HaloY int    `cbor:"9,keyasint,omitempty"`
 	Edge  uint8  `cbor:"10,keyasint,omitempty"`
+	HaloZ int    `cbor:"11,keyasint,omitempty"`
 }
 
 // The most that a kernel has which is taken from the wire.
@@ -44,11 +47,11 @@ const (
 )
 
 func specOfCustom(c *kernels.Custom) customSpec {
-	s := customSpec{Source: c.Source, Entry: c.Entry, W: c.W, H: c.H, GroupW: c.Group[0], GroupH: c.Group[1], Items: c.Items, Rows: c.Rows}
+	s := customSpec{Source: c.Source, Entry: c.Entry, W: c.W, H: c.H, GroupW: c.Group[0], GroupH: c.Group[1], Items: c.Items, Rows: c.Rows, Name: c.Name, Columns: c.Columns}
 	for _, a := range c.Args {
 		s.Args = append(s.Args, argSpec{
 			Name: a.Name, Role: uint8(a.Role), Type: uint8(a.Type), Bits: a.Bits, W: a.W, H: a.H, Each: a.Each,
-			HaloX: a.Halo[0], HaloY: a.Halo[1], Edge: uint8(a.Edge),
+			HaloX: a.Halo[0], HaloY: a.Halo[1], HaloZ: a.Halo[2], Edge: uint8(a.Edge),
 		})
 	}
 	return s
@@ -56,11 +59,11 @@ func specOfCustom(c *kernels.Custom) customSpec {
 
 // job returns the kernel with the arrays that array returns for the arguments that are read.
 func (s customSpec) job(array func(operand int) kernels.Array) *kernels.Custom {
-	c := &kernels.Custom{Source: s.Source, Entry: s.Entry, W: s.W, H: s.H, Group: [2]int{s.GroupW, s.GroupH}, Items: s.Items, Rows: s.Rows}
+	c := &kernels.Custom{Source: s.Source, Entry: s.Entry, W: s.W, H: s.H, Group: [2]int{s.GroupW, s.GroupH}, Items: s.Items, Rows: s.Rows, Name: s.Name, Columns: s.Columns}
 	for i, a := range s.Args {
 		arg := kernels.Arg{
 			Name: a.Name, Role: kernels.Role(a.Role), Type: kernels.DType(a.Type), Bits: a.Bits, W: a.W, H: a.H, Each: a.Each,
-			Halo: [2]int{a.HaloX, a.HaloY}, Edge: kernels.Edge(a.Edge),
+			Halo: [3]int{a.HaloX, a.HaloY, a.HaloZ}, Edge: kernels.Edge(a.Edge),
 		}
 		if arg.Reads() {
 			arg.Array = array(i)
@@ -92,7 +95,7 @@ func decodeCustom(spec []byte) (kernels.Job, error) {
 	if err := decoding.Unmarshal(spec, &s); err != nil {
 		return nil, protocolError("job: %v", err)
 	}
-	if len(s.Source) > maxSource || len(s.Args) > maxArgs || len(s.Entry) > maxNameSize {
+	if len(s.Source) > maxSource || len(s.Args) > maxArgs || len(s.Entry) > maxNameSize || len(s.Name) > maxNameSize {
 		return nil, protocolError("job: a kernel of %d bytes with %d arguments", len(s.Source), len(s.Args))
 	}
 	if slices.ContainsFunc(s.Args, func(a argSpec) bool { return len(a.Name) > maxNameSize }) {
@@ -139,5 +142,28 @@ func (s customSpec) stored(operand int) kernels.Tile {
 
 func (s customSpec) same(other operandSpec) bool { return reflect.DeepEqual(s, other) }
 
-// errNoKernels is what a host says that runs none.
+// errNoKernels is what a host says, or is said of it, that runs none.
 var errNoKernels = errors.New("this host runs no kernels of others: start its worker with --allow-kernels and a key, or leave it out")
+
+// errNotRegistered is said of a host which does not have a kernel's function in Go.
+var errNotRegistered = errors.New("the program of this host's worker has not registered the kernel's function in Go: import the package that does, or leave the host out")
+
+// takes reports whether the device can compute job.
+func (d DeviceInfo) takes(job kernels.Job) bool {
+	c, ok := job.(*kernels.Custom)
+	return !ok || c.Source != "" && d.Source || c.Name != "" && slices.Contains(d.Functions, c.Name)
+}
+
+// declines reports whether d has no part in job, which it cannot compute, and why if no other device
+// of its host can either.
+func (d *remoteDevice) declines(job kernels.Job) (bool, error) {
+	switch c, _ := job.(*kernels.Custom); {
+	case d.info.takes(job):
+		return false, nil
+	case slices.ContainsFunc(d.host.peer.Devices, func(i DeviceInfo) bool { return i.takes(job) }):
+		return true, nil
+	case c.Source != "":
+		return true, errNoKernels
+	}
+	return true, errNotRegistered
+}

@@ -14,9 +14,10 @@ import (
 // customDevice runs one kernel, which it knows by heart: z = x + the element of table in the same
 // column + that of y above on the left, and blocks, where it is there, is the sum of four.
 type customDevice struct {
-	id    string
-	tiles atomic.Int32
-	open  atomic.Int32
+	id        string
+	functions []string // that it has; nil if it takes OpenCL C
+	tiles     atomic.Int32
+	open      atomic.Int32
 }
 
 func (d *customDevice) ID() string { return d.id }
@@ -44,17 +45,15 @@ func (r customRunner) Run(_ context.Context, t kernels.Tile, out *kernels.Result
 		if !a.Reads() {
 			continue
 		}
-		span := a.Span(t)
 		if a.Role == kernels.Whole {
-			span = kernels.Tile{W: a.W, H: a.H}
-			data[a.Name] = make([]int32, span.Area())
-			if err := a.Array.Read(kernels.Bytes(data[a.Name]), span); err != nil {
+			data[a.Name] = make([]int32, a.W*a.H)
+			if err := a.Array.Read(kernels.Bytes(data[a.Name]), kernels.Tile{W: a.W, H: a.H}); err != nil {
 				return err
 			}
 			continue
 		}
-		data[a.Name] = make([]int32, span.Area())
-		if err := a.ReadSpan(kernels.Bytes(data[a.Name]), t, r.job.Bounds()); err != nil {
+		data[a.Name] = make([]int32, r.job.Has(a, t))
+		if err := r.job.Read(kernels.Bytes(data[a.Name]), a, t); err != nil {
 			return err
 		}
 	}
@@ -81,7 +80,11 @@ func startCustomHosts(t *testing.T, devices ...*customDevice) (remote []Device) 
 	t.Helper()
 	for _, d := range devices {
 		image := &mandelDevice{id: "image"}
-		h := startHostWith(t, nil, func(h *Host) { h.AllowKernels([]Device{d}) }, image)
+		h := startHostWith(t, nil, func(h *Host) {
+			h.AllowKernels([]Device{d})
+			h.devices[0].info.Source = d.functions == nil
+			h.devices[0].info.Functions = d.functions
+		}, image)
 		t.Cleanup(func() {
 			h.stop()
 			if n := d.open.Load(); n != 0 {
@@ -118,7 +121,7 @@ func TestKernelsOnHosts(t *testing.T) {
 		x, y, table := randomInts(rng, w*h), randomInts(rng, w*h), randomInts(rng, w)
 		job := &kernels.Custom{Source: "…", Entry: "f", W: w, H: h, Args: []kernels.Arg{
 			{Name: "x", Role: kernels.In, Type: kernels.Int32, Array: arrayOf(x, w)},
-			{Name: "y", Role: kernels.In, Type: kernels.Int32, Array: arrayOf(y, w), Halo: [2]int{1, 1}, Edge: kernels.EdgeRepeat},
+			{Name: "y", Role: kernels.In, Type: kernels.Int32, Array: arrayOf(y, w), Halo: [3]int{1, 1}, Edge: kernels.EdgeRepeat},
 			{Name: "table", Role: kernels.Whole, Type: kernels.Int32, Array: arrayOf(table, w), W: w, H: 1},
 			{Name: "z", Role: kernels.Out, Type: kernels.Int32},
 		}}
@@ -178,6 +181,40 @@ func TestHostWithoutKernels(t *testing.T) {
 	}
 	if n := len(report.Devices); n != 2 {
 		t.Errorf("%d devices", n)
+	}
+}
+
+// Kernels go to the devices alone that can compute them, and the error says why none can.
+func TestKernelsByName(t *testing.T) {
+	source, named := &customDevice{id: "source"}, &customDevice{id: "named", functions: []string{"sum", "other"}}
+	devices := startCustomHosts(t, source, named)
+	x := randomInts(rand.New(rand.NewPCG(1, 2)), 1000)
+	for _, test := range []struct {
+		name, source string
+		by           []*customDevice
+		says         string
+	}{
+		{"sum", "…", []*customDevice{source, named}, ""},
+		{"sum", "", []*customDevice{named}, ""},
+		{"", "…", []*customDevice{source}, ""},
+		{"unknown", "…", []*customDevice{source}, ""},
+		{"unknown", "", nil, "has not registered"},
+	} {
+		source.tiles.Store(0)
+		named.tiles.Store(0)
+		job := &kernels.Custom{Name: test.name, Source: test.source, Entry: "f", W: 250, H: 1, Args: []kernels.Arg{
+			{Name: "blocks", Role: kernels.In, Type: kernels.Int32, Array: arrayOf(x, 1000), Each: 4, W: 1000},
+			{Name: "z", Role: kernels.Out, Type: kernels.Int32},
+		}}
+		_, err := Run(t.Context(), job, devices, newImageSink(job), Options{Tiles: 50})
+		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
+			t.Errorf("%q, %q: got %v", test.name, test.source, err)
+		}
+		for _, d := range []*customDevice{source, named} {
+			if did := d.tiles.Load() > 0; did != slices.Contains(test.by, d) {
+				t.Errorf("%q, %q: %s has computed: %v", test.name, test.source, d.id, did)
+			}
+		}
 	}
 }
 

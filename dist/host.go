@@ -66,9 +66,10 @@ func NewHost(name string, devices []Device, infos []DeviceInfo, log *slog.Logger
 // reads C is refused. It is called before the host serves anybody.
 func (h *Host) LimitOperands(bytes int64) { h.operands.limit = bytes }
 
-// AllowKernels has the host run the kernels of users that its coordinators send: code that may do
-// anything. runners has a device for each of the host's, in their order, that keeps it from all
-// else. It is called before the host serves anybody, who must have a trust.
+// AllowKernels has the host run the kernels of users that its coordinators send. runners has a device
+// for each of the host's, in their order, that begins them, or nil where none does. One that takes
+// OpenCL C, as its DeviceInfo says, has to keep it from all else: it is code that may do anything, and
+// those that the host serves must have a trust. It is called before the host serves anybody.
 func (h *Host) AllowKernels(runners []Device) {
 	for i := range h.devices {
 		h.devices[i].kernels = runners[i]

@@ -65,6 +65,9 @@ const (
 	// maxDevices bounds the devices of a host: each takes the axes of a job.
 	maxDevices = 64
 
+	// MaxFunctions bounds the functions in Go that a host has for kernels of users.
+	MaxFunctions = 1024
+
 	// maxBulk bounds the bulk data of a result, and maxPanel that of a panel. No
 	// other frame has any.
 	maxBulk  = 1 << 31
@@ -100,6 +103,10 @@ type DeviceInfo struct {
 	Memory int64  `cbor:"7,keyasint"`
 	F32    string `cbor:"8,keyasint"`
 	F64    string `cbor:"9,keyasint"`
+
+	// Of kernels of users: whether it runs those in OpenCL C, and which functions in Go it has.
+	Source    bool     `cbor:"10,keyasint,omitempty"`
+	Functions []string `cbor:"11,keyasint,omitempty"`
 }
 
 // beginMessage makes a device of a host begin a job.
@@ -230,7 +237,7 @@ func printableLines(s string) string {
 // has some too many is told so.
 var (
 	decoding      = decoder(4096)
-	helloDecoding = decoder(2 * maxDevices)
+	helloDecoding = decoder(MaxFunctions)
 	encoding      = must(cbor.CoreDetEncOptions().EncMode())
 )
 

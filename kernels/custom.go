@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Custom is a kernel that a user brings: a function in OpenCL C over arrays, with its
@@ -13,14 +14,20 @@ import (
 // element of the tile: get_global_id(0) is the column in the tile and get_global_id(1) the
 // row. An array that is cut is a pointer to the tile's elements, packed row by row: work-item
 // (i, j) finds its own at [j*columns + i], and others of the tile, but nothing beyond it. How
-// many columns and rows the tile has, and where it is in the whole output, arguments of the role
+// many columns, rows and planes the tile has, and where it is in the whole output, arguments of the role
 // Place say. With Group there are as many more work-items as whole work-groups take.
 type Custom struct {
 	Source string // OpenCL C
 	Entry  string // the function, which is a kernel in Source
 	W, H   int    // of the output
-	Args   []Arg  // one for each parameter, in their order
-	Group  [2]int // the work-items of a work-group in columns and rows; 0 leaves them to the driver
+
+	// Columns, if positive, says that the output is a volume: each of its H lines is a plane of W
+	// elements, in rows of so many. The third dimension of work-items counts planes; tiles are of whole
+	// planes.
+	Columns int
+
+	Args  []Arg  // one for each parameter, in their order
+	Group [2]int // the work-items of a work-group in columns and rows; 0 leaves them to the driver
 
 	// Items is how many work-items there are for each column of the output, where they are
 	// not one; 0 counts as 1. Element i has those with get_global_id(0) from Items*i on.
@@ -29,10 +36,20 @@ type Custom struct {
 	// Rows has every tile, and every part that is computed at a time, be of whole rows.
 	Rows bool
 
+	// Tolerance is how far results may be from the twin's.
+	Tolerance Tolerance
+
+	// Name is what hosts know the twin by whose programs have it too; empty if none does.
+	Name string
+
 	// Twin is the same in Go, or nil. It writes the elements of its part, and may be called
 	// by several goroutines at once, for different parts.
 	Twin func(Part) error
 }
+
+// Tolerance is how far two results may be from each other: by Absolute + Relative times the larger of
+// their absolute values. The zero value wants the same bits.
+type Tolerance struct{ Absolute, Relative float64 }
 
 // Role is what an argument of a Custom is to its function.
 type Role uint8
@@ -69,6 +86,9 @@ const (
 	PlaceH           // its rows
 	PlaceJobW        // the columns of the whole output
 	PlaceJobH        // its rows
+	PlaceZ           // the plane of the tile's first element in a volume
+	PlaceD           // the tile's planes
+	PlaceJobD        // the planes of the whole volume
 	placeEnd
 )
 
@@ -92,10 +112,10 @@ type Arg struct {
 	// output with one row: element i has those from Each*i on, and the last what there is.
 	Each int
 
-	// Halo is how many columns on either side of a tile, and how many rows above and below it,
-	// belong to its part of an In array. Of those that are not in the array, Edge says what
-	// they are.
-	Halo [2]int
+	// Halo is how many columns on either side of a tile, how many rows above and below it, and of a
+	// volume how many planes before and behind it, belong to its part of an In array. Of those that
+	// are not in the array, Edge says what they are.
+	Halo [3]int
 	Edge Edge
 }
 
@@ -109,9 +129,13 @@ const (
 	edgeEnd
 )
 
-// Span returns the elements of the array a that t, a tile of the output, has: also those of a
-// halo that are not in the array.
-func (a Arg) Span(t Tile) Tile {
+// Weight returns the elements of the array a that an element of the output has at most, without a
+// halo.
+func (a Arg) Weight() int { return max(a.Each, 1) }
+
+// span returns the elements of the array a that t, a tile of an output that is no volume, has: also those
+// of a halo that are not in the array.
+func (a Arg) span(t Tile) Tile {
 	if a.Each > 0 {
 		from := t.X * a.Each
 		return Tile{X: from, W: min(t.W*a.Each, a.W-from), H: 1}
@@ -119,32 +143,74 @@ func (a Arg) Span(t Tile) Tile {
 	return Tile{X: t.X - a.Halo[0], Y: t.Y - a.Halo[1], W: t.W + 2*a.Halo[0], H: t.H + 2*a.Halo[1]}
 }
 
-// Weight returns the elements of the array a that an element of the output has at most, without a
-// halo.
-func (a Arg) Weight() int { return max(a.Each, 1) }
-
-// Most returns the elements of the array a that a tile of so many elements has at most, of an
-// output of the given size.
-func (a Arg) Most(elements int, all Tile) int {
-	if a.Each > 0 {
-		return elements * a.Each
+// Has returns how many elements of the array a tile t has: also those of a halo that are not in the
+// array.
+func (c *Custom) Has(a Arg, t Tile) int {
+	if c.Columns == 0 || a.Halo == [3]int{} {
+		return a.span(t).Area()
 	}
 	h := a.Halo
-	return elements + 2*h[1]*min(elements, all.W) + 2*h[0]*min(elements, all.H) + 4*h[0]*h[1]
+	return (c.Columns + 2*h[0]) * (c.W/c.Columns + 2*h[1]) * (t.H + 2*h[2])
 }
 
-// ReadSpan puts the Span of t, a tile of an output of the given size, into to, packed row by row.
-func (a Arg) ReadSpan(to []byte, t, all Tile) error {
-	span, size := a.Span(t), a.Type.Size()
-	if a.Each > 0 || all.Contains(span) {
-		return a.Array.Read(to, span)
+// Most returns the elements of the array a that a tile of so many elements has at most.
+func (c *Custom) Most(a Arg, elements int) int {
+	h := a.Halo
+	switch {
+	case a.Each > 0:
+		return elements * a.Each
+	case c.Columns > 0:
+		return c.Has(a, Tile{W: c.W, H: (elements + c.W - 1) / c.W})
 	}
-	line := span.W * size
+	return elements + 2*h[1]*min(elements, c.W) + 2*h[0]*min(elements, c.H) + 4*h[0]*h[1]
+}
+
+// Within returns the elements of the array a that t has, if all of them are in the array, and side by
+// side or in rows of a tile.
+func (c *Custom) Within(a Arg, t Tile) (span Tile, ok bool) {
+	span = a.span(t)
+	return span, a.Each > 0 || a.Halo == [3]int{} || c.Columns == 0 && c.Bounds().Contains(span)
+}
+
+// Read puts the elements of the array a that tile t has into to, packed row by row.
+func (c *Custom) Read(to []byte, a Arg, t Tile) error {
+	span, ok := c.Within(a, t)
+	switch {
+	case ok:
+		return a.Array.Read(to, span)
+	case c.Columns > 0:
+		return c.readPlanes(to, a, t)
+	}
+	line := span.W * a.Type.Size()
 	for y := range span.H {
-		row, ok := a.Edge.place(span.Y+y, all.H)
+		row, ok := a.Edge.place(span.Y+y, c.H)
 		if !ok {
 			clear(to[y*line:][:line])
-		} else if err := a.readRow(to[y*line:][:line], span.X, row, all.W); err != nil {
+		} else if err := a.readRow(to[y*line:][:line], span.X, row, c.W); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPlanes is Read for a volume whose array a has a halo.
+func (c *Custom) readPlanes(to []byte, a Arg, t Tile) error {
+	size, rows := a.Type.Size(), c.W/c.Columns
+	plane := Memory{Data: make([]byte, c.W*size), W: c.Columns, Size: size}
+	of := Arg{Role: In, Type: a.Type, Array: plane, Halo: [3]int{a.Halo[0], a.Halo[1]}, Edge: a.Edge}
+	flat := &Custom{W: c.Columns, H: rows}
+	bytes := flat.Has(of, flat.Bounds()) * size
+	for z := t.Y - a.Halo[2]; z < t.Y+t.H+a.Halo[2]; z++ {
+		at, ok := a.Edge.place(z, c.H)
+		part := to[:bytes]
+		if to = to[bytes:]; !ok {
+			clear(part)
+			continue
+		}
+		if err := a.Array.Read(plane.Data, Tile{Y: at, W: c.W, H: 1}); err != nil {
+			return err
+		}
+		if err := flat.Read(part, of, flat.Bounds()); err != nil {
 			return err
 		}
 	}
@@ -256,21 +322,37 @@ const mostHalo = 1 << 12
 // Cut reports whether a tile has its part of the array a.
 func (a Arg) Cut() bool { return a.Role == In || a.Role == Out || a.Role == InOut }
 
-// At returns what a, of the role Place, says of tile t of a job with the given output.
-func (a Arg) At(t, all Tile) int {
+// At returns what a, of the role Place, says of tile t.
+func (c *Custom) At(a Arg, t Tile) int {
+	all, first, planes := c.Bounds(), 0, Tile{H: 1}
+	if c.Columns > 0 {
+		first, planes = t.Y, Tile{H: t.H}
+		all = Tile{W: c.Columns, H: c.W / c.Columns}
+		t = all
+	}
 	switch a.Bits {
 	case PlaceX:
 		return t.X
 	case PlaceY:
 		return t.Y
+	case PlaceZ:
+		return first
 	case PlaceW:
 		return t.W
 	case PlaceH:
 		return t.H
+	case PlaceD:
+		return planes.H
 	case PlaceJobW:
 		return all.W
+	case PlaceJobH:
+		return all.H
+	case PlaceJobD:
+		if c.Columns > 0 {
+			return c.H
+		}
 	}
-	return all.H
+	return 1
 }
 
 // WholeRows implements RowJob.
@@ -307,6 +389,9 @@ func (c *Custom) Validate() error {
 	if c.W < 0 || c.H < 0 || c.H > 0 && c.W > math.MaxInt64/16/c.H {
 		return fmt.Errorf("an output of %d×%d elements", c.W, c.H)
 	}
+	if c.Columns < 0 || c.Columns > 0 && (c.W%c.Columns != 0 || !c.Rows) {
+		return fmt.Errorf("planes of %d elements in rows of %d", c.W, c.Columns)
+	}
 	for i := range c.Group {
 		if c.Group[i] < 0 || (c.Group[0] == 0) != (c.Group[i] == 0) {
 			return fmt.Errorf("work-groups of %d×%d", c.Group[0], c.Group[1])
@@ -318,6 +403,9 @@ func (c *Custom) Validate() error {
 	for _, a := range c.Args {
 		if err := a.validate(); err != nil {
 			return fmt.Errorf("argument %s: %w", a.Name, err)
+		}
+		if a.Halo[2] > 0 && c.Columns == 0 {
+			return fmt.Errorf("argument %s: a halo of %d planes, in an output that has none", a.Name, a.Halo[2])
 		}
 		if a.Each != 0 && (a.Each < 0 || a.Role != In || c.H != 1 || a.W < 1 || (a.W-1)/a.Each != c.W-1) {
 			return fmt.Errorf("argument %s: %d elements of %d for each of %d×%d", a.Name, a.Each, a.W, c.W, c.H)
@@ -341,8 +429,8 @@ func (a Arg) validate() error {
 		return fmt.Errorf("an array of %d×%d elements", a.W, a.H)
 	case a.Role == Place && (a.Bits >= placeEnd || a.Type.Float()):
 		return fmt.Errorf("no place")
-	case a.Halo != [2]int{} && (a.Role != In || a.Each > 0 || min(a.Halo[0], a.Halo[1]) < 0 || max(a.Halo[0], a.Halo[1]) > mostHalo || a.Edge >= edgeEnd):
-		return fmt.Errorf("a halo of %d×%d", a.Halo[0], a.Halo[1])
+	case a.Halo != [3]int{} && (a.Role != In || a.Each > 0 || slices.Min(a.Halo[:]) < 0 || slices.Max(a.Halo[:]) > mostHalo || a.Edge >= edgeEnd):
+		return fmt.Errorf("a halo of %d×%d×%d", a.Halo[0], a.Halo[1], a.Halo[2])
 	case a.Role == Local && (a.Bits < 1 || a.Bits > math.MaxInt32):
 		return fmt.Errorf("%d bytes of local memory", a.Bits)
 	}

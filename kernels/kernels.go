@@ -9,7 +9,9 @@ package kernels
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 	"unsafe"
 )
@@ -76,6 +78,33 @@ func (d DType) OpenCL() string {
 
 // Float reports whether d is a floating-point type.
 func (d DType) Float() bool { return d == Float32 || d == Float64 }
+
+// Float64 returns the element of type d whose bytes are x, in the byte order of the machine: of
+// integers of 64 bits the nearest number.
+func (d DType) Float64(x []byte) float64 {
+	order := binary.NativeEndian
+	switch d {
+	case Float32:
+		return float64(math.Float32frombits(order.Uint32(x)))
+	case Float64:
+		return math.Float64frombits(order.Uint64(x))
+	case Int8:
+		return float64(int8(x[0]))
+	case Int16:
+		return float64(int16(order.Uint16(x)))
+	case Int32:
+		return float64(int32(order.Uint32(x)))
+	case Int64:
+		return float64(int64(order.Uint64(x)))
+	case Uint8:
+		return float64(x[0])
+	case Uint16:
+		return float64(order.Uint16(x))
+	case Uint32:
+		return float64(order.Uint32(x))
+	}
+	return float64(order.Uint64(x))
+}
 
 // Number is any of the element types.
 type Number interface {

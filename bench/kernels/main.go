@@ -2,10 +2,10 @@
 // in gonum, and by PyOpenCL on the same OpenCL device.
 //
 //	go run ./bench/kernels
-//	go run ./bench/kernels -elements 1000000 -rounds 15
+//	go run ./bench/kernels -dtype f64 -elements 1000000 -rounds 15
 //
-// The tasks, in float32: saxpy, z = a·x + y; hypot, z = √(x² + y²); horner, a polynomial of
-// degree 20; dot, the sum of x·y. Arrays begin and end in the memory of the process. PyOpenCL is
+// The tasks: saxpy, z = a·x + y; hypot, z = √(x² + y²); horner, a polynomial of degree 20; dot, the
+// sum of x·y. gonum/floats has two of them, in float64. Arrays begin and end in the memory of the process. PyOpenCL is
 // measured twice: with its arrays on the device already, and so that they are copied there and
 // back, as gpurun has to.
 //
@@ -49,20 +49,26 @@ type contestant struct {
 func main() {
 	elements := flag.Int("elements", 1<<25, "the elements of each array")
 	rounds := flag.Int("rounds", 9, "how often to measure everything")
+	dtype := flag.String("dtype", "f32", "the type of the elements: f32 or f64")
 	child := flag.String("child", "", "be the process of one contestant; for this command's own use")
 	flag.Parse()
-	if *child != "" {
-		serve(*child, *elements)
+	switch {
+	case *dtype != "f32" && *dtype != "f64":
+		fail(fmt.Errorf("-dtype %s: it is f32 or f64", *dtype))
+	case *child != "" && *dtype == "f64":
+		serve[float64](*child, *elements)
+		return
+	case *child != "":
+		serve[float32](*child, *elements)
 		return
 	}
-	if err := measure(*elements, *rounds); err != nil {
-		fmt.Fprintln(os.Stderr, "kernels:", err)
-		os.Exit(1)
+	if err := measure(*elements, *rounds, *dtype); err != nil {
+		fail(err)
 	}
 }
 
-func measure(elements, rounds int) error {
-	all, end, err := startAll(elements)
+func measure(elements, rounds int, dtype string) error {
+	all, end, err := startAll(elements, dtype)
 	defer end()
 	if err != nil {
 		return err
@@ -71,6 +77,9 @@ func measure(elements, rounds int) error {
 	for round := -1; round < rounds; round++ { // the first, in which things are compiled, does not count
 		for _, task := range tasks {
 			for _, c := range all {
+				if !c.does(task) {
+					continue
+				}
 				a, err := c.ask(task)
 				if err != nil {
 					return err
@@ -86,12 +95,16 @@ func measure(elements, rounds int) error {
 			}
 		}
 	}
-	fmt.Printf("%d elements of float32, medians of %d rounds in ms; in parentheses ÷ gpurun on OpenCL\n", elements, rounds)
+	fmt.Printf("%d elements of %s, medians of %d rounds in ms; in parentheses ÷ gpurun on OpenCL\n", elements, dtype, rounds)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\t%s\t\n", strings.Join(tasks, "\t"))
 	for _, c := range all {
 		row := []string{c.name}
 		for _, task := range tasks {
+			if !c.does(task) {
+				row = append(row, "–")
+				continue
+			}
 			var ratios []float64
 			for i, t := range c.times[task] {
 				ratios = append(ratios, t/all[0].times[task][i])
@@ -109,7 +122,7 @@ func median(x []float64) float64 {
 }
 
 // startAll starts the contestants. The caller calls end.
-func startAll(elements int) (all []*contestant, end func(), err error) {
+func startAll(elements int, dtype string) (all []*contestant, end func(), err error) {
 	folder, err := os.MkdirTemp("", "kernels")
 	if err != nil {
 		return nil, func() {}, err
@@ -152,8 +165,12 @@ func startAll(elements int) (all []*contestant, end func(), err error) {
 		all = append(all, &contestant{name, bufio.NewWriter(in), bufio.NewScanner(out), map[string][]float64{}})
 		return nil
 	}
-	for _, name := range ours {
-		if err := start(name, self, "-child", name, "-elements", n); err != nil {
+	names := ours
+	if dtype == "f64" {
+		names = append(slices.Clip(ours), gonum)
+	}
+	for _, name := range names {
+		if err := start(name, self, "-child", name, "-elements", n, "-dtype", dtype); err != nil {
 			return all, end, err
 		}
 	}
@@ -164,11 +181,16 @@ func startAll(elements int) (all []*contestant, end func(), err error) {
 		return all, end, nil
 	}
 	for _, how := range []string{"resident", "copied"} {
-		if err := start("PyOpenCL, "+how, pythons[i], "-B", path, how, n); err != nil {
+		if err := start("PyOpenCL, "+how, pythons[i], "-B", path, how, n, dtype); err != nil {
 			return all, end, err
 		}
 	}
 	return all, end, nil
+}
+
+// does reports whether c can compute a task.
+func (c *contestant) does(task string) bool {
+	return c.name != gonum || task == "saxpy" || task == "dot"
 }
 
 // answer is what a contestant says of a task.

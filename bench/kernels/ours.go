@@ -8,25 +8,42 @@ import (
 	"os"
 	"time"
 
+	"gonum.org/v1/gonum/floats"
+
 	"github.com/gpurun/gpurun"
 )
 
 // ours are the contestants in Go.
 var ours = []string{"gpurun, OpenCL", "gpurun, CPU", "plain Go, one core"}
 
+// gonum is another, of which there is only float64.
+const gonum = "gonum/floats"
+
+type float interface{ float32 | float64 }
+
 // factor is a of saxpy, and x of the polynomial's coefficients.
-const factor = float32(2.5)
+const factor = 2.5
 
 const degree = 20
 
+// contest computes a task of x and y: it fills z, or returns a sum.
+type contest[T float] func(task string, x, y, z []T) T
+
 // serve computes the tasks that it reads, until an empty line.
-func serve(name string, elements int) {
-	x, y, z := make([]float32, elements), make([]float32, elements), make([]float32, elements)
+func serve[T float](name string, elements int) {
+	x, y, z := make([]T, elements), make([]T, elements), make([]T, elements)
 	for i := range x {
-		x[i], y[i] = element(i, 1), element(i, 2)
+		x[i], y[i] = element[T](i, 1), element[T](i, 2)
 	}
-	compute := plain
-	if name != ours[2] {
+	var compute contest[T]
+	switch name {
+	case ours[2]:
+		compute = plain[T]
+	case gonum:
+		compute = func(task string, x, y, z []T) T {
+			return T(floatsOf(task, any(x).([]float64), any(y).([]float64), any(z).([]float64)))
+		}
+	default:
 		device := "opencl"
 		if name == ours[1] {
 			device = "cpu"
@@ -36,7 +53,7 @@ func serve(name string, elements int) {
 			fail(err)
 		}
 		defer eng.Close()
-		compute = func(task string, x, y, z []float32) float32 { return devices(eng, task, x, y, z) }
+		compute = onDevices[T](eng)
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan() && lines.Text() != ""; {
 		start := time.Now()
@@ -44,16 +61,24 @@ func serve(name string, elements int) {
 		took, bits := time.Since(start), uint64(0)
 		if lines.Text() != "dot" {
 			for _, v := range z {
-				bits += uint64(math.Float32bits(v))
+				bits += bitsOf(v)
 			}
 		}
 		fmt.Println(took.Seconds(), bits, sum)
 	}
 }
 
+// bitsOf returns the bits of v as a number.
+func bitsOf[T float](v T) uint64 {
+	if f, ok := any(v).(float32); ok {
+		return uint64(math.Float32bits(f))
+	}
+	return math.Float64bits(float64(v))
+}
+
 // element returns an element of an array, from 0 to 1 in steps of 2⁻²⁴, as the one in Python does.
-func element(i, array int) float32 {
-	return float32((uint32(i)*2654435761+uint32(array)*0x9e3779b9)>>8) / (1 << 24)
+func element[T float](i, array int) T {
+	return T((uint32(i)*2654435761+uint32(array)*0x9e3779b9)>>8) / (1 << 24)
 }
 
 func fail(err error) {
@@ -62,21 +87,21 @@ func fail(err error) {
 }
 
 // plain computes a task in a loop.
-func plain(task string, x, y, z []float32) (sum float32) {
+func plain[T float](task string, x, y, z []T) (sum T) {
 	switch task {
 	case "saxpy":
 		for i := range z {
-			z[i] = float32(factor*x[i]) + y[i]
+			z[i] = T(factor*x[i]) + y[i]
 		}
 	case "hypot":
 		for i := range z {
-			z[i] = float32(math.Sqrt(float64(float32(x[i]*x[i]) + float32(y[i]*y[i]))))
+			z[i] = T(math.Sqrt(float64(T(x[i]*x[i]) + T(y[i]*y[i]))))
 		}
 	case "horner":
 		for i := range z {
 			s := y[i]
 			for range degree {
-				s = float32(s*x[i]) + factor
+				s = T(s*x[i]) + factor
 			}
 			z[i] = s
 		}
@@ -85,48 +110,61 @@ func plain(task string, x, y, z []float32) (sum float32) {
 		for i := range x {
 			exact += float64(x[i] * y[i])
 		}
-		sum = float32(exact)
+		sum = T(exact)
 	}
 	return sum
 }
 
-// twin is plain for a part.
-func twin(task string) func(p *gpurun.Part) error {
-	return func(p *gpurun.Part) error {
-		plain(task, gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "y"), gpurun.Elements[float32](p, "z"))
-		return nil
-	}
-}
-
-var expressions = map[string]*gpurun.Kernel{
-	"saxpy": gpurun.Elementwise("z = 2.5f*x + y", twin("saxpy")),
-	"hypot": gpurun.Elementwise("z = sqrt(x*x + y*y)", twin("hypot")),
-	"horner": gpurun.Elementwise(`z = y;
-for (int k = 0; k < 20; k++)
-	z = z*x + 2.5f`, twin("horner")),
-}
-
-var dot = &gpurun.Reduction[float32]{Neutral: "0", Map: "x*y", Reduce: "a + b", CPU: &gpurun.ReductionCPU[float32]{
-	Map: func(p *gpurun.Part, to []float32) error {
-		x, y := gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "y")
-		for i := range to {
-			to[i] = x[i] * y[i]
-		}
-		return nil
-	},
-	Reduce: func(a, b float32) float32 { return a + b },
-}}
-
-// devices computes a task on the devices of eng.
-func devices(eng *gpurun.Engine, task string, x, y, z []float32) (sum float32) {
-	ctx, err := context.Background(), error(nil)
+// floatsOf computes the tasks that gonum/floats has.
+func floatsOf(task string, x, y, z []float64) float64 {
 	if task == "dot" {
-		sum, err = gpurun.Reduce(ctx, eng, dot, gpurun.In("x", x), gpurun.In("y", y))
-	} else {
-		err = eng.Run(ctx, expressions[task], gpurun.In("x", x), gpurun.In("y", y), gpurun.Out("z", z))
+		return floats.Dot(x, y)
 	}
-	if err != nil {
-		fail(err)
+	floats.AddScaledTo(z, y, factor, x)
+	return 0
+}
+
+// onDevices returns what computes tasks on the devices of eng.
+func onDevices[T float](eng *gpurun.Engine) contest[T] {
+	kernels := map[string]*gpurun.Kernel{}
+	for task, text := range map[string]string{
+		"saxpy":  "z = (T)2.5*x + y",
+		"hypot":  "z = sqrt(x*x + y*y)",
+		"horner": "z = y;\nfor (int k = 0; k < 20; k++)\n\tz = z*x + (T)2.5",
+	} {
+		kernels[task] = gpurun.Elementwise("typedef "+nameOf[T]()+" T; "+text, func(p *gpurun.Part) error {
+			plain(task, gpurun.Elements[T](p, "x"), gpurun.Elements[T](p, "y"), gpurun.Elements[T](p, "z"))
+			return nil
+		})
 	}
-	return sum
+	dot := &gpurun.Reduction[T]{Neutral: "0", Map: "x*y", Reduce: "a + b", CPU: &gpurun.ReductionCPU[T]{
+		Map: func(p *gpurun.Part, to []T) error {
+			x, y := gpurun.Elements[T](p, "x"), gpurun.Elements[T](p, "y")
+			for i := range to {
+				to[i] = x[i] * y[i]
+			}
+			return nil
+		},
+		Reduce: func(a, b T) T { return a + b },
+	}}
+	return func(task string, x, y, z []T) (sum T) {
+		ctx, err := context.Background(), error(nil)
+		if task == "dot" {
+			sum, err = gpurun.Reduce(ctx, eng, dot, gpurun.In("x", x), gpurun.In("y", y))
+		} else {
+			err = eng.Run(ctx, kernels[task], gpurun.In("x", x), gpurun.In("y", y), gpurun.Out("z", z))
+		}
+		if err != nil {
+			fail(err)
+		}
+		return sum
+	}
+}
+
+// nameOf returns what T is called in OpenCL C.
+func nameOf[T float]() string {
+	if _, ok := any(T(0)).(float32); ok {
+		return "float"
+	}
+	return "double"
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -74,11 +74,11 @@ any, such as PoCL on a CPU; and on those of hosts whose workers were started wit
 	flags.StringVar(&f.entry, "entry", "", "the kernel function in the file, where there are several")
 	flags.Var(&f.in, "in", "an array that is read, each element for the one of the result at its place: NAME=FILE.npy; any number of them")
 	flags.Var(&f.whole, "whole", "an array that is read, of which each tile has all: NAME=FILE.npy")
-	flags.Var(&f.halo, "halo", "neighbours that each tile has of an --in, and what lies around it: NAME=COLUMNSxROWS:zero, :repeat or :wrap")
+	flags.Var(&f.halo, "halo", "neighbours that each tile has of an --in, and what lies around it: NAME=COLUMNSxROWSxPLANES:zero, :repeat or :wrap")
 	flags.Var(&f.out, "out", "a result: NAME=FILE.npy")
 	flags.Var(&f.args, "arg", "a number: NAME=NUMBER")
 	flags.Var(&f.local, "local", "local memory of a work-group: NAME=BYTES")
-	flags.Var(&f.size, "size", "the columns and rows of the results, N or NxM (default those of the first --in)")
+	flags.Var(&f.size, "size", "the columns, rows and planes of the results, N, NxM or NxMxK (default those of the first --in)")
 	flags.Var(&f.group, "group", "the work-items of a work-group, N or NxM (default the driver's choice)")
 	flags.BoolVar(&f.rows, "whole-rows", false, "cut the arrays between rows only")
 	f.jobFlags.add(cmd)
@@ -131,7 +131,7 @@ func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
 		return nil, usagef("no result: name one with --out NAME=FILE.npy")
 	}
 	if f.expression != "" {
-		if f.entry != "" || f.group != (sides{}) || len(f.local) > 0 || f.rows {
+		if f.entry != "" || f.group != nil || len(f.local) > 0 || f.rows {
 			return nil, usagef("--entry, --group, --local and --whole-rows are for a kernel in a file: leave them out")
 		}
 		return gpurun.Elementwise(f.expression, nil), nil
@@ -140,7 +140,14 @@ func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gpurun.Kernel{Source: string(source), Entry: f.entry, Group: f.group, WholeRows: f.rows}, nil
+	k := &gpurun.Kernel{Source: string(source), Entry: f.entry, WholeRows: f.rows}
+	if f.group != nil {
+		k.Group = [2]int{f.group[0], 1}
+		if copy(k.Group[:], f.group) < len(f.group) {
+			return nil, usagef("--group %v: work-groups have one or two sides", &f.group)
+		}
+	}
+	return k, nil
 }
 
 // arguments returns the arguments that the flags say.
@@ -154,14 +161,12 @@ func (f *runFlags) arguments() (args []gpurun.Argument, err error) {
 			return nil, usagef("--halo %s: there is no --in %s", v.name, v.name)
 		}
 		size, name, _ := strings.Cut(v.value, ":")
-		columns, rows, _ := strings.Cut(size, "x")
-		x, err := strconv.Atoi(columns)
-		y, err2 := strconv.Atoi(cmp.Or(rows, "0"))
+		around, err := parseSides(size, 0)
 		edge, ok := edges[name]
-		if err != nil || err2 != nil || x < 0 || y < 0 || !ok {
-			return nil, usagef("--halo %s=%s: want COLUMNSxROWS and an edge, such as 1x1:repeat; edges are zero, repeat and wrap", v.name, v.value)
+		if err != nil || !ok {
+			return nil, usagef("--halo %s=%s: want COLUMNSxROWSxPLANES, or fewer of them, and an edge, such as 1x1:repeat; edges are zero, repeat and wrap", v.name, v.value)
 		}
-		args[i] = gpurun.Halo(args[i], x, y, edge)
+		args[i] = gpurun.Halo(args[i], edge, around...)
 	}
 	for _, v := range f.whole {
 		args = append(args, gpurun.WholeFile(v.name, v.value))
@@ -182,8 +187,8 @@ func (f *runFlags) arguments() (args []gpurun.Argument, err error) {
 		}
 		args = append(args, gpurun.Local(v.name, int(bytes)))
 	}
-	if f.size != (sides{}) {
-		args = append(args, gpurun.Size(f.size[0], f.size[1]))
+	if f.size != nil {
+		args = append(args, gpurun.Size(f.size...))
 	}
 	return args, nil
 }
@@ -232,29 +237,35 @@ func (v *namedValues) String() string {
 
 func (v *namedValues) Type() string { return "NAME=VALUE" }
 
-// sides is a flag of a size in columns and rows: N or NxM.
-type sides [2]int
+// sides is a flag of a size in columns, rows and planes: N, NxM or NxMxK.
+type sides []int
 
-func (d *sides) Set(s string) error {
-	columns, rows, ok := strings.Cut(strings.ReplaceAll(s, "×", "x"), "x")
-	if !ok {
-		rows = "1"
-	}
-	for i, text := range []string{columns, rows} {
+func (d *sides) Set(s string) (err error) {
+	*d, err = parseSides(s, 1)
+	return err
+}
+
+// parseSides returns the numbers of a size, each at least so much.
+func parseSides(s string, least int) (sides []int, err error) {
+	for text := range strings.SplitSeq(strings.ReplaceAll(s, "×", "x"), "x") {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return fmt.Errorf("want N such as 4096, or NxM such as 1000x500, each at least 1")
+		if err != nil || n < least {
+			return nil, fmt.Errorf("want numbers with x between them, such as 1000x500, each at least %d", least)
 		}
-		d[i] = n
+		sides = append(sides, n)
 	}
-	return nil
+	if len(sides) > 3 {
+		return nil, errors.New("want one to three numbers")
+	}
+	return sides, nil
 }
 
 func (d *sides) String() string {
-	if *d == (sides{}) {
-		return ""
+	var text []string
+	for _, n := range *d {
+		text = append(text, strconv.Itoa(n))
 	}
-	return fmt.Sprintf("%dx%d", d[0], d[1])
+	return strings.Join(text, "x")
 }
 
-func (d *sides) Type() string { return "N|NxM" }
+func (d *sides) Type() string { return "N|NxM|NxMxK" }

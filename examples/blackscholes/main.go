@@ -33,7 +33,7 @@ put = later*(1 - n2) - price*(1 - n1);`, func(p *gpurun.Part) error {
 		put[i] = later*(1-n2) - price[i]*(1-n1)
 	}
 	return nil
-})
+}).Register("gpurun/examples/blackscholes")
 
 func main() {
 	const n = 1_000_000

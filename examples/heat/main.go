@@ -16,7 +16,7 @@ bool edge = col == 0 || row == 0 || col == size_w-1 || row == size_h-1;
 next = edge ? now : now + c*((now_at(-1, 0) + now_at(1, 0)) + (now_at(0, -1) + now_at(0, 1)) - 4*now);`, func(p *gpurun.Part) error {
 	now, next, c := gpurun.Elements[float32](p, "now"), gpurun.Elements[float32](p, "next"), gpurun.ValueOf[float32](p, "c")
 	x, y, w, h := p.Bounds()
-	columns, rows := p.Size()
+	columns, rows, _ := p.Size()
 	for j := range h {
 		for i := range w {
 			line := w + 2
@@ -28,7 +28,7 @@ next = edge ? now : now + c*((now_at(-1, 0) + now_at(1, 0)) + (now_at(0, -1) + n
 		}
 	}
 	return nil
-})
+}).Register("gpurun/examples/heat")
 
 func main() {
 	const w, h = 60, 20
@@ -58,7 +58,7 @@ func heat(w, h, steps int, config *gpurun.Config) ([]float32, error) {
 	}
 	for range steps {
 		err := eng.Run(ctx, conduct, gpurun.Size(w, h), gpurun.Value("c", float32(0.2)),
-			gpurun.Halo(gpurun.In("now", now), 1, 1, gpurun.EdgeZero), gpurun.Out("next", next))
+			gpurun.Halo(gpurun.In("now", now), gpurun.EdgeZero, 1, 1), gpurun.Out("next", next))
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ const (
 )
 
 // counting has one work-group for each block, a row of the output.
-var counting = gpurun.Kernel{
+var counting = (&gpurun.Kernel{
 	Source: `
 kernel void count_values(global const uchar *data, long n, global uint *counts, int tile_y, int size_h)
 {
@@ -42,7 +42,7 @@ kernel void count_values(global const uchar *data, long n, global uint *counts, 
 		}
 		return nil
 	},
-}
+}).Register("gpurun/examples/histogram")
 
 func main() {
 	data, err := os.ReadFile(os.Args[len(os.Args)-1])
@@ -71,7 +71,7 @@ func histogram(data []byte, config *gpurun.Config) (counts [values]int, err erro
 	}
 	defer eng.Close()
 	all := make([]uint32, blocks*values)
-	err = eng.Run(ctx, &counting, gpurun.Size(values, blocks), gpurun.Whole("data", data), gpurun.Value("n", int64(len(data))), gpurun.Out("counts", all))
+	err = eng.Run(ctx, counting, gpurun.Size(values, blocks), gpurun.Whole("data", data), gpurun.Value("n", int64(len(data))), gpurun.Out("counts", all))
 	for i, n := range all {
 		counts[i%values] += int(n)
 	}

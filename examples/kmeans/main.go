@@ -29,7 +29,7 @@ label = best;`, func(p *gpurun.Part) error {
 		}
 	}
 	return nil
-})
+}).Register("gpurun/examples/kmeans")
 
 func distance(x, y, cx, cy float32) float32 {
 	dx, dy := x-cx, y-cy
@@ -37,7 +37,7 @@ func distance(x, y, cx, cy float32) float32 {
 }
 
 // total is the sum of what the points of a cluster have.
-var total = &gpurun.Reduction[float64]{Neutral: "0", Map: "label == k ? v : 0", Reduce: "a + b", CPU: &gpurun.ReductionCPU[float64]{
+var total = (&gpurun.Reduction[float64]{Neutral: "0", Map: "label == k ? v : 0", Reduce: "a + b", CPU: &gpurun.ReductionCPU[float64]{
 	Map: func(p *gpurun.Part, to []float64) error {
 		label, v, k := gpurun.Elements[int32](p, "label"), gpurun.Elements[float32](p, "v"), gpurun.ValueOf[int32](p, "k")
 		for i := range to {
@@ -48,7 +48,7 @@ var total = &gpurun.Reduction[float64]{Neutral: "0", Map: "label == k ? v : 0", 
 		return nil
 	},
 	Reduce: func(a, b float64) float64 { return a + b },
-}}
+}}).Register("gpurun/examples/kmeans/total")
 
 func main() {
 	x, y := points(200_000, 4)

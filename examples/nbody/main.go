@@ -39,7 +39,7 @@ for (long k = 0; k < size_w; k++) {
 		ax[i], ay[i] = sx, sy
 	}
 	return nil
-})
+}).Register("gpurun/examples/nbody")
 
 func main() {
 	b := ring(2000)

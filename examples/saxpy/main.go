@@ -9,14 +9,15 @@ import (
 	"github.com/gpurun/gpurun"
 )
 
-// saxpy is the expression, and the same in Go for the CPU.
+// saxpy is the expression, and the same in Go for the CPU: also for those of hosts whose workers are
+// programs with this variable.
 var saxpy = gpurun.Elementwise("z = a*x + y", func(p *gpurun.Part) error {
 	a, x, y := gpurun.ValueOf[float32](p, "a"), gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "y")
 	for i, z := 0, gpurun.Elements[float32](p, "z"); i < len(z); i++ {
 		z[i] = float32(a*x[i]) + y[i]
 	}
 	return nil
-})
+}).Register("gpurun/examples/saxpy")
 
 func main() {
 	x, y := make([]float32, 10_000_000), make([]float32, 10_000_000)

@@ -45,13 +45,17 @@ func OnDevices(t *testing.T, test func(t *testing.T, config *gpurun.Config)) {
 	})
 }
 
-// Everywhere is OnDevices and, where there is an OpenCL device, three hosts that have it. There each
-// run of a kernel starts a process on each of them: a test with many has fewer of them.
+// Everywhere is OnDevices, three hosts that have the kernels' functions in Go, and, where there is an
+// OpenCL device, three that have it. There each run of a kernel starts a process on each of them: a
+// test with many has fewer of them.
 func Everywhere(t *testing.T, test func(t *testing.T, config *gpurun.Config)) {
 	OnDevices(t, test)
 	t.Run("hosts", func(t *testing.T) {
-		requireOpenCL(t)
-		test(t, startHosts(t))
+		t.Run("cpu", func(t *testing.T) { test(t, startHosts(t, "cpu")) })
+		t.Run("opencl", func(t *testing.T) {
+			requireOpenCL(t)
+			test(t, startHosts(t, "opencl"))
+		})
 	})
 }
 
@@ -63,8 +67,8 @@ func requireOpenCL(t *testing.T) {
 	}
 }
 
-// startHosts starts workers that run kernels, and returns a Config by which they are reached.
-func startHosts(t *testing.T) *gpurun.Config {
+// startHosts starts workers that run kernels on a device, and returns a Config by which they are reached.
+func startHosts(t *testing.T, device string) *gpurun.Config {
 	t.Helper()
 	dir := t.TempDir()
 	config := &gpurun.Config{Devices: []string{"none"}, KeyFile: filepath.Join(dir, "key")}
@@ -74,7 +78,7 @@ func startHosts(t *testing.T) *gpurun.Config {
 	for i := range hosts {
 		addr := fmt.Sprintf("unix:%s/%d", dir, i)
 		w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{
-			Devices: []string{"opencl"}, Listen: addr, KeyFile: config.KeyFile, AllowKernels: true, KernelCommand: []string{os.Args[0], serveKernel},
+			Devices: []string{device}, Listen: addr, KeyFile: config.KeyFile, AllowKernels: true, KernelCommand: []string{os.Args[0], serveKernel},
 		}, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,104 @@
+package gpurun
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/gpurun/gpurun/device"
+	"github.com/gpurun/gpurun/dist"
+	"github.com/gpurun/gpurun/kernels"
+)
+
+// functions are the functions in Go that kernels were registered with, by their names.
+var functions = struct {
+	sync.RWMutex
+	byName map[string]func(*Part) error
+}{byName: map[string]func(*Part) error{}}
+
+// Register gives k's function in Go a name, by which hosts find it whose workers are programs that
+// have registered it too: then their CPUs take part. It is for variables of packages that both the
+// program and its workers import,
+//
+//	var saxpy = gpurun.Elementwise("z = fma(a, x, y)", saxpyInGo).Register("example.org/saxpy")
+//
+// and returns k. The function runs in the worker itself, which need not have Config.AllowKernels for it.
+// Functions of one name must compute the same. It panics if k has none, if the name is empty,
+// long or taken, or if there are more than 1024, of which a Reduction takes six.
+func (k *Kernel) Register(name string) *Kernel {
+	register(name, k.CPU)
+	k.name = name
+	return k
+}
+
+// Register gives r's functions in Go a name as Kernel.Register does.
+func (r *Reduction[T]) Register(name string) *Reduction[T] {
+	for round, cpu := range map[string]*ReductionCPU[T]{"": r.CPU, laterRounds: r.CPU.later()} {
+		register(name+round, cpu.blocks(reduceBlock))
+		register(name+round+ofTotals, cpu.blocks(scanBlock))
+		register(name+round+ofRows, cpu.rows())
+	}
+	r.name = name
+	return r
+}
+
+// What is behind the name of a reduction: in all rounds but the first, and where it is for a Scan.
+const (
+	laterRounds = ", later"
+	ofTotals    = ", totals"
+	ofRows      = ", rows"
+)
+
+// longestName bounds the names of functions.
+const longestName = 256
+
+func register(name string, cpu func(*Part) error) {
+	if cpu == nil {
+		panic(fmt.Sprintf("gpurun: %q is registered without a function in Go", name))
+	}
+	if name == "" || len(name) > longestName {
+		panic(fmt.Sprintf("gpurun: a function in Go is registered with a name of %d bytes: give it one of 1 … 200", len(name)))
+	}
+	functions.Lock()
+	defer functions.Unlock()
+	if functions.byName[name] != nil {
+		panic(fmt.Sprintf("gpurun: two functions in Go are registered as %q", name))
+	}
+	if len(functions.byName) == dist.MaxFunctions {
+		panic(fmt.Sprintf("gpurun: more than %d functions in Go are registered", dist.MaxFunctions))
+	}
+	functions.byName[name] = cpu
+}
+
+// registered returns the function in Go that is called name, or nil.
+func registered(name string) func(*Part) error {
+	functions.RLock()
+	defer functions.RUnlock()
+	return functions.byName[name]
+}
+
+// registeredNames returns the names of all functions in Go.
+func registeredNames() []string {
+	functions.RLock()
+	defer functions.RUnlock()
+	return slices.Sorted(maps.Keys(functions.byName))
+}
+
+// registeredOnCPU is the CPU of a worker, which runs kernels of coordinators by the functions in Go that
+// are registered in this program.
+type registeredOnCPU struct{ device.Device }
+
+func (d registeredOnCPU) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, error) {
+	custom, ok := job.(*kernels.Custom)
+	if !ok {
+		return nil, fmt.Errorf("%s is no kernel of a user", job.Kernel())
+	}
+	cpu := registered(custom.Name)
+	if cpu == nil {
+		return nil, fmt.Errorf("no function in Go is registered as %q in this worker's program", custom.Name)
+	}
+	custom.Twin = twin(cpu, custom)
+	return d.Device.Begin(ctx, custom)
+}
