@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ const (
 	// if it may not have stopped what it was told to.
 	idleTime    = 10 * time.Second
 	stoppedTime = time.Second
+
+	// mostIdle is how many such processes wait at most, for each device.
+	mostIdle = 4
 )
 
 // sandbox is a device that runs kernels of coordinators, each in a process of its own: it
@@ -54,9 +58,22 @@ type sandbox struct {
 	time    time.Duration
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	closed bool
-	idle   *kernelProcess // that waits, or nil
+	ctx    context.Context // done when it is closed
+	cancel context.CancelFunc
+	starts sync.WaitGroup
+
+	mu       sync.Mutex
+	idle     []*kernelProcess // that wait, the one that has for longest first
+	starting []*kernelStart
+}
+
+// kernelStart is a process that is being started.
+type kernelStart struct {
+	source  [sha256.Size]byte
+	wanted  bool          // somebody waits for it
+	done    chan struct{} // closed when process or err is set
+	process *kernelProcess
+	err     error
 }
 
 // kernelRunners returns what runs kernels of coordinators on each of the devices, and notes in infos
@@ -75,6 +92,7 @@ func kernelRunners(config *Config, devices []device.Device, infos []dist.DeviceI
 		}
 		infos[i].Source = true
 		s := &sandbox{info: d.Info(), slots: d.Slots(), command: config.KernelCommand, memory: config.Memory, limit: kernelMemory, time: kernelTime, log: log}
+		s.ctx, s.cancel = context.WithCancel(context.Background())
 		if config.Memory > 0 {
 			s.limit = min(kernelMemory, config.Memory+1<<30)
 		}
@@ -99,31 +117,91 @@ func (s *sandbox) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, e
 	p := s.resume(source)
 	if p == nil {
 		var err error
-		if p, err = s.start(ctx); err != nil {
+		if p, err = s.started(ctx, source); err != nil {
 			return nil, fmt.Errorf("start a process for the kernel: %w", err)
 		}
-		p.source = source
 	}
 	p.busy.Add(1)
 	defer p.busy.Add(-1)
 	runner, err := p.host.Devices()[0].Begin(ctx, p.counted(custom))
-	if err != nil {
+	switch {
+	case err == nil:
+		return &sandboxRunner{Runner: runner, process: p}, nil
+	case ctx.Err() != nil && p.host.Err() == nil:
+		s.keep(p, stoppedTime)
+	default:
 		err = p.explain(err)
 		p.end()
-		return nil, err
 	}
-	return &sandboxRunner{Runner: runner, process: p}, nil
+	return nil, err
 }
 
-// resume returns the process that waits for this source, if one does.
+// started returns a process for this source, when it has started. If ctx is done before that it waits
+// for the next: jobs that are over sooner than a process is there may come by the hundred.
+func (s *sandbox) started(ctx context.Context, source [sha256.Size]byte) (*kernelProcess, error) {
+	s.mu.Lock()
+	if s.ctx.Err() != nil {
+		s.mu.Unlock()
+		return nil, s.ctx.Err()
+	}
+	i := slices.IndexFunc(s.starting, func(start *kernelStart) bool { return start.source == source && !start.wanted })
+	if i < 0 {
+		i = len(s.starting)
+		s.starting = append(s.starting, &kernelStart{source: source, done: make(chan struct{})})
+		start := s.starting[i]
+		s.starts.Go(func() { s.carryOut(start) })
+	}
+	start := s.starting[i]
+	start.wanted = true
+	s.mu.Unlock()
+	select {
+	case <-start.done:
+		return start.process, start.err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	there := false
+	select {
+	case <-start.done:
+		there = start.err == nil
+	default:
+		start.wanted = false
+	}
+	s.mu.Unlock()
+	if there {
+		s.keep(start.process, idleTime)
+	}
+	return nil, ctx.Err()
+}
+
+// carryOut starts a process, and has it wait if nobody wants it any more.
+func (s *sandbox) carryOut(start *kernelStart) {
+	p, err := s.start(s.ctx)
+	if err == nil {
+		p.source = start.source
+	}
+	s.mu.Lock()
+	s.starting = slices.DeleteFunc(s.starting, func(x *kernelStart) bool { return x == start })
+	wanted := start.wanted
+	if start.process, start.err = p, err; wanted {
+		close(start.done)
+	}
+	s.mu.Unlock()
+	if !wanted && err == nil {
+		s.keep(p, idleTime)
+	}
+}
+
+// resume returns a process that waits for this source, if one does.
 func (s *sandbox) resume(source [sha256.Size]byte) *kernelProcess {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.idle
-	if p == nil || p.source != source || p.host.Err() != nil {
+	i := slices.IndexFunc(s.idle, func(p *kernelProcess) bool { return p.source == source && p.host.Err() == nil })
+	if i < 0 {
 		return nil
 	}
-	s.idle = nil
+	p := s.idle[i]
+	s.idle = slices.Delete(s.idle, i, i+1)
 	p.rest.Stop()
 	return p
 }
@@ -131,39 +209,40 @@ func (s *sandbox) resume(source [sha256.Size]byte) *kernelProcess {
 // keep has p, whose job has ended well, wait so long for the next.
 func (s *sandbox) keep(p *kernelProcess, wait time.Duration) {
 	s.mu.Lock()
-	before := s.idle
-	if s.closed {
-		before = p
-	} else {
-		s.idle = p
-		p.rest = time.AfterFunc(wait, func() { s.forget(p) })
-	}
+	p.rest = time.AfterFunc(wait, func() { s.forget(p) })
+	s.idle = append(s.idle, p)
+	oldest := s.idle[0]
+	enough := s.ctx.Err() == nil && len(s.idle) <= mostIdle
 	s.mu.Unlock()
-	if before != nil {
-		before.end()
+	if !enough {
+		s.forget(oldest)
 	}
 }
 
 // forget ends p if it waits.
 func (s *sandbox) forget(p *kernelProcess) {
 	s.mu.Lock()
-	waits := s.idle == p
-	if waits {
-		s.idle = nil
+	i := slices.Index(s.idle, p)
+	if i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
+		p.rest.Stop()
 	}
 	s.mu.Unlock()
-	if waits {
+	if i >= 0 {
 		p.end()
 	}
 }
 
-// Close ends the process that waits. No other will.
+// Close ends the processes that wait. No others will.
 func (s *sandbox) Close() error {
 	s.mu.Lock()
-	s.closed = true
-	p := s.idle
+	s.cancel()
 	s.mu.Unlock()
-	if p != nil {
+	s.starts.Wait()
+	s.mu.Lock()
+	idle := slices.Clone(s.idle)
+	s.mu.Unlock()
+	for _, p := range idle {
 		s.forget(p)
 	}
 	return nil
@@ -194,6 +273,7 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 		_ = p.command.Wait() // how it ended is in ProcessState
 		close(p.ended)
 	}()
+	s.log.Debug("process for kernels starts", "device", s.info.ID, "pid", p.command.Process.Pid)
 	go p.watch()
 	p.host, err = dist.Accept(ctx, here, "worker", nil)
 	if err == nil && len(p.host.Devices()) != 1 {

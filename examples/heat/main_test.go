@@ -14,7 +14,7 @@ func TestHeat(t *testing.T) {
 	kerneltest.Everywhere(t, func(t *testing.T, config *gpurun.Config) {
 		steps := 40
 		if len(config.Hosts) > 0 {
-			steps = 4
+			steps = 10
 		}
 		got, err := heat(w, h, steps, config)
 		if err != nil {
