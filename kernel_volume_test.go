@@ -26,7 +26,26 @@ func around(x []float32, sides, at [3]int, edge gpurun.Edge) float32 {
 	return x[(at[2]*sides[1]+at[1])*sides[0]+at[0]]
 }
 
-// volumeSource is the expression of TestVolume as a whole kernel, for a halo of 1×2×1.
+// stencil has a halo of 1×2×1.
+var stencil = gpurun.Elementwise("z = x_at(-1, 2, -1) + 2*x_at(1, -1, 0) - x_at(0, 0, 1) + (col + 3*row + 7*layer + size_w*size_h*size_d)", stencilInGo).
+	Register("test/stencil")
+
+func stencilInGo(p *gpurun.Part) error {
+	w, h, d := p.Size()
+	first, planes := p.Planes()
+	x, z := gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "z")
+	at := func(i, j, k int) float32 { return x[((k+1)*(h+4)+j+2)*(w+2)+i+1] }
+	for k := range planes {
+		for j := range h {
+			for i := range w {
+				z[(k*h+j)*w+i] = at(i-1, j+2, k-1) + 2*at(i+1, j-1, k) - at(i, j, k+1) + float32(i+3*j+7*(first+k)+w*h*d)
+			}
+		}
+	}
+	return nil
+}
+
+// volumeSource is stencil as a whole kernel.
 const volumeSource = `
 kernel void stencil(global const float *x, global float *z, int tile_w, int tile_h, int tile_d, int tile_z, int size_w, int size_h, int size_d)
 {
@@ -40,30 +59,20 @@ kernel void stencil(global const float *x, global float *z, int tile_w, int tile
 // TestVolume has neighbours of every element in three dimensions, on all edges.
 func TestVolume(t *testing.T) {
 	rng := randomSource(t)
-	inGo := func(p *gpurun.Part) error {
-		w, h, d := p.Size()
-		first, planes := p.Planes()
-		x, z := gpurun.Elements[float32](p, "x"), gpurun.Elements[float32](p, "z")
-		at := func(i, j, k int) float32 { return x[((k+1)*(h+4)+j+2)*(w+2)+i+1] }
-		for k := range planes {
-			for j := range h {
-				for i := range w {
-					z[(k*h+j)*w+i] = at(i-1, j+2, k-1) + 2*at(i+1, j-1, k) - at(i, j, k+1) + float32(i+3*j+7*(first+k)+w*h*d)
-				}
-			}
-		}
-		return nil
-	}
-	expression := gpurun.Elementwise("z = x_at(-1, 2, -1) + 2*x_at(1, -1, 0) - x_at(0, 0, 1) + (col + 3*row + 7*layer + size_w*size_h*size_d)", inGo)
-	whole := &gpurun.Kernel{Source: volumeSource, CPU: inGo}
-	for name, config := range kernelConfigs(t) {
+	whole := &gpurun.Kernel{Source: volumeSource, CPU: stencilInGo}
+	configs := kernelConfigs(t)
+	configs["hosts"] = &gpurun.Config{Devices: []string{"none"}, Hosts: startWorkers(t, 2), Tiles: 5}
+	for name, config := range configs {
 		t.Run(name, func(t *testing.T) {
 			eng := open(t, config)
 			for n, sides := range [][3]int{{1, 1, 1}, {5, 4, 3}, {1, 7, 9}, {33, 1, 20}, {20, 30, 1}, {23, 19, 40}} {
 				for _, edge := range []gpurun.Edge{gpurun.EdgeZero, gpurun.EdgeRepeat, gpurun.EdgeWrap} {
 					w, h, d := sides[0], sides[1], sides[2]
 					x, z := randomSlice[float32](rng, w*h*d), make([]float32, w*h*d)
-					kernel := []*gpurun.Kernel{expression, whole}[n%2]
+					kernel := stencil // which hosts know
+					if n%2 == 1 && len(config.Hosts) == 0 {
+						kernel = whole
+					}
 					err := eng.Run(t.Context(), kernel, gpurun.Size(w, h, d), gpurun.Halo(gpurun.In("x", x), edge, 1, 2, 1), gpurun.Out("z", z))
 					if err != nil {
 						t.Fatal(err)

@@ -404,6 +404,9 @@ func (c *Custom) Validate() error {
 		if err := a.validate(); err != nil {
 			return fmt.Errorf("argument %s: %w", a.Name, err)
 		}
+		if c.Columns > 0 && float64(c.Columns+2*a.Halo[0])*float64(c.W/c.Columns+2*a.Halo[1])*float64(c.H+2*a.Halo[2]) > math.MaxInt64/16 {
+			return fmt.Errorf("argument %s: a halo of %d×%d×%d around %d×%d elements", a.Name, a.Halo[0], a.Halo[1], a.Halo[2], c.W, c.H)
+		}
 		if a.Halo[2] > 0 && c.Columns == 0 {
 			return fmt.Errorf("argument %s: a halo of %d planes, in an output that has none", a.Name, a.Halo[2])
 		}
