@@ -198,6 +198,8 @@ type Engine struct {
 	// not any more once the engine is closed.
 	products sync.WaitGroup
 
+	rates kernelRates
+
 	mu     sync.Mutex
 	report *Report  // of the last job that has ended
 	done   bool     // that job has not failed

@@ -198,9 +198,12 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 			job.Args[i].Array = m
 		}
 	}
-	report, err := e.run(ctx, job, devices, job.Source != "" || job.Name != "", outputs, dist.Options{Cost: tiler.Uniform(1)})
+	id := kernelID(job)
+	opts := dist.Options{Cost: tiler.Uniform(1), Rates: e.rates.known(id)}
+	report, err := e.run(ctx, job, devices, job.Source != "" || job.Name != "", outputs, opts)
 	report.Seconds = time.Since(start).Seconds()
 	report.setElements(float64(job.Bounds().Area()))
+	e.rates.learn(id, report)
 	if err == nil {
 		err = files.commit()
 	}

@@ -59,7 +59,7 @@ func register(name string, cpu func(*Part) error) {
 		panic(fmt.Sprintf("gpurun: %q is registered without a function in Go", name))
 	}
 	if name == "" || len(name) > longestName {
-		panic(fmt.Sprintf("gpurun: a function in Go is registered with a name of %d bytes: give it one of 1 … 200", len(name)))
+		panic(fmt.Sprintf("gpurun: a function in Go is registered with a name of %d bytes: give it one of 1 to %d", len(name), longestName))
 	}
 	functions.Lock()
 	defer functions.Unlock()

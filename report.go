@@ -101,6 +101,14 @@ type DeviceReport struct {
 	Late int `json:"late"`
 }
 
+// fullID returns d's id with its host, as Engine.Devices has it.
+func (d *DeviceReport) fullID() string {
+	if d.Host == "" {
+		return d.ID
+	}
+	return d.Host + "/" + d.ID
+}
+
 // newReport makes the report of a job that ran on devices, of this machine, and
 // others; infos describes them. A device of a host that went and came back is
 // one entry.

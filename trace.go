@@ -142,13 +142,9 @@ func (t *tracer) end() error {
 
 // addDevice names the process of d.
 func (t *tracer) addDevice(d DeviceReport) {
-	id := d.ID
-	if d.Host != "" {
-		id = d.Host + "/" + d.ID
-	}
 	process := len(t.processes) + 1
-	t.processes[id] = process
-	t.addMetadata("process_name", traceThread{process, 0}, "name", strings.TrimSpace(id+" "+d.Name))
+	t.processes[d.fullID()] = process
+	t.addMetadata("process_name", traceThread{process, 0}, "name", strings.TrimSpace(d.fullID()+" "+d.Name))
 	t.addMetadata("process_sort_index", traceThread{process, 0}, "sort_index", process)
 }
 

@@ -76,6 +76,7 @@ type puller struct {
 	rate     rate
 	onDevice rate          // likewise, but of the time that tiles were on the device or waited there
 	learning bool          // its rate is not known yet
+	expected float64       // what it may be then, or 0
 	givenUp  int           // leases, in that time, for silence
 	overhead time.Duration // of a tile, besides computing; smoothed
 	tile     time.Duration // computing, of a tile; smoothed

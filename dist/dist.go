@@ -86,6 +86,11 @@ type Options struct {
 	// device would read less with larger ones. Others take a second.
 	Longest time.Duration
 
+	// Rates are the costs a second that devices, by their IDs, had in a run like this one. The
+	// first tiles of those that are there are of some milliseconds, and of others a small part of
+	// the job.
+	Rates map[string]float64
+
 	// MaxResultBytes bounds the size of a tile's result; 0 or less means
 	// DefaultMaxResultBytes. It does not bind Tiles: a device computes a tile
 	// of any size.

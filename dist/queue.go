@@ -30,8 +30,9 @@ type queue struct {
 	area       int     // elements to compute
 	maxArea    int     // of a tile
 	longest    time.Duration
-	fixed      bool // tiles were cut beforehand and stay as they are
-	fixedBytes int  // of such a tile's result
+	expected   map[string]float64 // Options.Rates
+	fixed      bool               // tiles were cut beforehand and stay as they are
+	fixedBytes int                // of such a tile's result
 
 	// ctx is the parent of the leases' contexts. It is done when the job has
 	// ended, and not before: a lease whose context is done is always over.
@@ -93,7 +94,7 @@ func newQueue(job kernels.Job, sink Sink, opts Options) *queue {
 		job: job, sink: sink, cost: opts.Cost, fixed: opts.Tiles > 0,
 		ended:  make(chan struct{}),
 		verify: opts.Verify,
-		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest,
+		known:  opts.Convicted, convicted: Convicted{}, longest: opts.Longest, expected: opts.Rates,
 		progress: progress{report: opts.Progress},
 		log:      opts.Log, messages: make(chan message, mostMessages),
 		joinable: opts.Join != nil, absent: opts.Absent,
@@ -179,7 +180,7 @@ func (q *queue) add(d *deviceUse) *deviceUse {
 func (q *queue) join(d *deviceUse, slot int) *puller {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := &puller{q: q, device: d, slot: slot, learning: true}
+	p := &puller{q: q, device: d, slot: slot, learning: true, expected: q.expected[d.id] / float64(d.slots)}
 	d.began = true
 	d.learning++
 	q.addPuller(p)

@@ -196,6 +196,31 @@ func TestAnAnswerCountsWhereNobodyWasFirst(t *testing.T) {
 	})
 }
 
+// The first tiles of a device whose rate was known in a run before are worth the way, and so short
+// that it does not matter if this run's cost much more.
+func TestFirstTilesByEarlierRates(t *testing.T) {
+	for _, test := range []struct {
+		job         fakeJob
+		rate        float64 // of the device, which has two slots
+		least, most int     // elements of the first tile
+	}{
+		{fakeJob{1000, 1000}, 0, 1000, probeArea},
+		{fakeJob{1000, 1000}, 2e6, 5000, 10_000},     // 10 ms
+		{fakeJob{1000, 1000}, 1e8, 100_000, 170_000}, // its part of the job
+		{fakeJob{1000, 1}, 2e6, 1000, 1000},          // no less than 2 ms
+		{fakeJob{1000, 1000}, 1, 7000, 8000},         // no less than of devices that are unknown
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueue(test.job, newCheckSink(test.job), Options{Rates: map[string]float64{"a": test.rate, "b": 7}})
+			p := q.join(q.use("a", 2), 0)
+			if l := mustPull(t, p); l.tile.Area() < test.least || l.tile.Area() > test.most || l.rated {
+				t.Errorf("%v a second: the first tile of %v is %v, want %d to %d elements", test.rate, test.job, l.tile, test.least, test.most)
+			}
+			q.stop(errHung)
+		})
+	}
+}
+
 // model drives a queue with random events and checks it after each.
 type model struct {
 	*testing.T

@@ -51,6 +51,10 @@ const (
 	probeShare = 64
 )
 
+// expectedGrain is the longest time that a first tile is expected to take by the rate of an earlier
+// run: it may have been of other data, which cost less.
+const expectedGrain = 5 * leastGrain
+
 // rate is a puller's measured speed: cost over time, where each earlier tile
 // weighs less than the one after it. As cost and time are smoothed
 // apart, a large tile outweighs a small one, and a rate that was far off is
@@ -144,8 +148,12 @@ func (q *queue) want(p *puller, pool, rates float64) (cost float64, maxArea int)
 		return q.wantOfProduct(p, pool, rates), q.maxArea
 	}
 	r := p.rate.perSecond()
-	if r == 0 {
-		return pool / float64(probeShare*q.slotsInUse()), min(q.maxArea, probeArea)
+	switch slots := float64(q.slotsInUse()); {
+	case r == 0 && p.expected > 0:
+		part := min(pool/(factor*slots), expectedGrain.Seconds()*p.expected)
+		return max(part, leastGrain.Seconds()*p.expected, pool/(probeShare*slots)), q.maxArea
+	case r == 0:
+		return pool / (probeShare * slots), min(q.maxArea, probeArea)
 	}
 	// The grain is of time on the device. Were the time counted that results wait, where there
 	// are more than the coordinator can take, tiles would become ever smaller, and ever more.
