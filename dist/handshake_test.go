@@ -82,7 +82,7 @@ func TestGreetMisfits(t *testing.T) {
 		says   string
 	}{
 		"another protocol":            {replace(0, 'X'), "begins with"},
-		"another version":             {replace(len(preamble)-1, 1), "version 1 and this is version 3"},
+		"another version":             {replace(len(preamble)-1, 1), "version 1 and this is version 4"},
 		"kernels of another version":  {replace(kernelsAt, kernels.Version+1), "kernels of version"},
 		"a message that is no hello":  {replace(len(preamble), byte(typePing)), "where a hello was due"},
 		"a message that is too long":  {replace(len(preamble)+7, 0x7f), "bytes"},

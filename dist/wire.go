@@ -18,10 +18,10 @@ import (
 // in them.
 
 // protocolVersion changes when frames or messages do.
-const protocolVersion = 3
+const protocolVersion = 4
 
 // preamble is what either side of a session sends first.
-const preamble = "gpurun\x00\x03" // the last byte is protocolVersion
+const preamble = "gpurun\x00\x04" // the last byte is protocolVersion
 
 // messageType is the first byte of a frame.
 type messageType uint8
