@@ -27,17 +27,17 @@ func noisy(t *testing.T, noise float64) *Kernel {
 	})
 }
 
-func runNoisy(t *testing.T, eng *Engine, k *Kernel) error {
+func runNoisy(t *testing.T, eng *Engine, rng *rand.Rand, k *Kernel) error {
 	x, y, z := make([]float64, 5000), make([]float64, 5000), make([]float64, 5000)
 	for i := range x {
-		x[i], y[i] = 1+rand.Float64(), 1+rand.Float64()
+		x[i], y[i] = 1+rng.Float64(), 1+rng.Float64()
 	}
 	return eng.Run(t.Context(), k, In("x", x), In("y", y), Out("z", z))
 }
 
 // TestVerifyTolerance has results differ by less and by more than what is allowed.
 func TestVerifyTolerance(t *testing.T) {
-	eng := verifying(t, Config{Devices: []string{"cpu"}})
+	eng, rng := verifying(t, Config{Devices: []string{"cpu"}}), seeded(t)
 	for _, c := range []struct {
 		noise     float64
 		tolerance Tolerance
@@ -51,12 +51,12 @@ func TestVerifyTolerance(t *testing.T) {
 	} {
 		k := noisy(t, c.noise)
 		k.Tolerance = c.tolerance
-		err := runNoisy(t, eng, k)
+		err := runNoisy(t, eng, rng, k)
 		if c.right && err != nil || !c.right && !errors.Is(err, dist.ErrWrong) {
 			t.Errorf("noise of %g with %+v: %v", c.noise, c.tolerance, err)
 		}
 	}
-	err := runNoisy(t, eng, Elementwise("z = x*y", nil))
+	err := runNoisy(t, eng, rng, Elementwise("z = x*y", nil))
 	if !errors.Is(err, ErrDevice) {
 		t.Errorf("without a function in Go: %v", err)
 	}
@@ -71,9 +71,9 @@ func TestVerifyFindsDeviceInKernels(t *testing.T) {
 		}
 		return nil
 	}
-	x := make([]int32, 60_000)
+	x, rng := make([]int32, 60_000), seeded(t)
 	for i := range x {
-		x[i] = rand.Int32()
+		x[i] = rng.Int32()
 	}
 	for _, rows := range []bool{false, true} {
 		eng := verifying(t, Config{Devices: []string{"cpu"}})
