@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -18,6 +19,7 @@ type customDevice struct {
 	functions []string // that it has; nil if it takes OpenCL C
 	tiles     atomic.Int32
 	open      atomic.Int32
+	meet      func() // called before each tile, if there is one
 }
 
 func (d *customDevice) ID() string { return d.id }
@@ -40,6 +42,9 @@ func (r customRunner) Close() error {
 
 func (r customRunner) Run(_ context.Context, t kernels.Tile, out *kernels.Result) error {
 	r.tiles.Add(1)
+	if r.meet != nil {
+		r.meet()
+	}
 	data := map[string][]int32{}
 	for _, a := range r.job.Args {
 		if !a.Reads() {
@@ -186,32 +191,39 @@ func TestHostWithoutKernels(t *testing.T) {
 
 // Kernels go to the devices alone that can compute them, and the error says why none can.
 func TestKernelsByName(t *testing.T) {
-	source, named := &customDevice{id: "source"}, &customDevice{id: "named", functions: []string{"sum", "other"}}
-	devices := startCustomHosts(t, source, named)
 	x := randomInts(rand.New(rand.NewPCG(1, 2)), 1000)
 	for _, test := range []struct {
 		name, source string
-		by           []*customDevice
+		by           []string
 		says         string
 	}{
-		{"sum", "…", []*customDevice{source, named}, ""},
-		{"sum", "", []*customDevice{named}, ""},
-		{"", "…", []*customDevice{source}, ""},
-		{"unknown", "…", []*customDevice{source}, ""},
+		{"sum", "…", []string{"source", "named"}, ""},
+		{"sum", "", []string{"named"}, ""},
+		{"", "…", []string{"source"}, ""},
+		{"unknown", "…", []string{"source"}, ""},
 		{"unknown", "", nil, "has not registered"},
 	} {
-		source.tiles.Store(0)
-		named.tiles.Store(0)
+		var begun sync.WaitGroup
+		begun.Add(len(test.by))
+		both := []*customDevice{{id: "source"}, {id: "named", functions: []string{"sum", "other"}}}
+		for _, d := range both {
+			if slices.Contains(test.by, d.id) {
+				d.meet = sync.OnceFunc(func() { // so that no device can take all tiles
+					begun.Done()
+					begun.Wait()
+				})
+			}
+		}
 		job := &kernels.Custom{Name: test.name, Source: test.source, Entry: "f", W: 250, H: 1, Args: []kernels.Arg{
 			{Name: "blocks", Role: kernels.In, Type: kernels.Int32, Array: arrayOf(x, 1000), Each: 4, W: 1000},
 			{Name: "z", Role: kernels.Out, Type: kernels.Int32},
 		}}
-		_, err := Run(t.Context(), job, devices, newImageSink(job), Options{Tiles: 50})
+		_, err := Run(t.Context(), job, startCustomHosts(t, both...), newImageSink(job), Options{Tiles: 50})
 		if test.says == "" && err != nil || test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)) {
 			t.Errorf("%q, %q: got %v", test.name, test.source, err)
 		}
-		for _, d := range []*customDevice{source, named} {
-			if did := d.tiles.Load() > 0; did != slices.Contains(test.by, d) {
+		for _, d := range both {
+			if did := d.tiles.Load() > 0; did != slices.Contains(test.by, d.id) {
 				t.Errorf("%q, %q: %s has computed: %v", test.name, test.source, d.id, did)
 			}
 		}
