@@ -394,7 +394,7 @@ func testCapture(t *testing.T, p *program) {
 		}
 		all = append(all, passed...)
 	}
-	markers := []string{"mandelbrot", "gpurun plain", "gpurun\x00\x03"} // the last begins each stream
+	markers := []string{"mandelbrot", "gpurun plain", "gpurun\x00\x04"} // the last begins each stream
 	for _, marker := range markers {
 		if bytes.Contains(all, []byte(marker)) {
 			t.Errorf("%q can be read on the wire", marker)

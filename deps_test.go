@@ -43,6 +43,7 @@ var imports = map[string][]string{
 	"internal/version":    {},
 	"internal/views":      {},
 	"bench/*":             {".", "bench/internal/pretend", "github.com/dustin/go-humanize", "device", "dist", "internal/machine", "internal/views", "kernels", "kernels/cpu", "tiler", "github.com/ebitengine/purego", "github.com/hashicorp/yamux", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/gonum"},
+	"bench/kernels":       {".", "gonum.org/v1/gonum/floats"},
 	"bench/launchers/*":   {"kernels", "kernels/cpu"},
 	"bench/soak":          {".", "gonum.org/v1/gonum/blas", "gonum.org/v1/gonum/blas/blas32", "gonum.org/v1/gonum/blas/blas64", "gonum.org/v1/gonum/stat", "gonum.org/v1/plot", "gonum.org/v1/plot/plotter", "gonum.org/v1/plot/vg", "gonum.org/v1/plot/vg/draw", "gonum.org/v1/plot/vg/vgimg", "gonum.org/v1/plot/vg/vgsvg"},
 	"bench/internal/*":    {".", "kernels", "tiler"},

@@ -86,7 +86,8 @@ type Config struct {
 
 	// Memory caps the bytes that are allocated on each device that has memory
 	// of its own. The default, and the upper limit, is 80 % of that memory. It also
-	// bounds the bands of MandelbrotBands, and what the CPU takes for MatMulFiles.
+	// bounds the bands of MandelbrotBands, and what the CPU takes for MatMulFiles and for
+	// kernels whose arrays are not in memory.
 	Memory int64
 
 	// Verify is the part of each result of a device that is computed again by the
@@ -104,7 +105,8 @@ type Config struct {
 	//
 	// It takes that part of the time that the CPU alone would need, and of products
 	// the time to read the operands of each tile once more. Matrix products that the
-	// CPU of this process computes are jobs then, too.
+	// CPU of this process computes are jobs then, too. Kernels of users need a function in Go
+	// for it, and are compared by their Tolerance.
 	Verify float64
 
 	// Tiles is the fixed number of equal tiles to cut every job into; a band of an
@@ -112,8 +114,8 @@ type Config struct {
 	// which is faster.
 	Tiles int
 
-	// State is a folder in which Mandelbrot, MandelbrotBands and MatMulFiles keep their
-	// results while they compute them, so that when this process dies another one can
+	// State is a folder in which Mandelbrot, MandelbrotBands, MatMulFiles, and Run where all
+	// arrays are in files, keep their results while they compute them, so that when this process dies another one can
 	// go on: the same call with the same State computes what is missing, on whatever
 	// devices and hosts, and the bits are those of a run that was never interrupted. At
 	// most what was computed in the last second before is computed again, and the tiles
@@ -121,7 +123,7 @@ type Config struct {
 	// much room as the result, which is set aside at once where the system can do that.
 	//
 	// The result of an image stays in it until FinishState is called, which whoever asked
-	// for it does when it is safe elsewhere; that of MatMulFiles is finished by itself.
+	// for it does when it is safe elsewhere; others are finished by themselves.
 	State string
 
 	// Trace keeps when each tile was computed where, for Report.WriteTrace: some hundred
@@ -133,7 +135,8 @@ type Config struct {
 	// Launch, which say whose coordinators those are. Each kernel runs in a process of its own, which
 	// KernelCommand starts and which then calls ServeKernels, with two more arguments that it hands on;
 	// for the command gpurun that is "gpurun serve-kernel". What the kernel breaks there is not
-	// the worker, and the process is ended when it takes more than 4 GiB of memory, or 1 GiB more than
+	// the worker; it waits up to ten seconds for the next run of the same source, of any coordinator. It is
+	// ended when it takes more than 4 GiB of memory, or 1 GiB more than
 	// Memory if that is less, or does not come on for KernelTime, a minute if that is 0.
 	AllowKernels  bool
 	KernelCommand []string

@@ -95,7 +95,7 @@ func wider(a, b kernels.DType) kernels.DType {
 
 // declared returns the type that is written before name where it is assigned first.
 func (e *expression) declared(name string) (kernels.DType, bool) {
-	m := regexp.MustCompile(`(?:^|[;{}\s])((?:unsigned\s+)?\w+)\s+` + name + `\s*=`).FindStringSubmatch(e.text)
+	m := regexp.MustCompile(`(?:^|[;{}\s])((?:unsigned\s+)?\w+)\s+` + regexp.QuoteMeta(name) + `\s*=`).FindStringSubmatch(e.text)
 	if m == nil {
 		return 0, false
 	}

@@ -76,7 +76,7 @@ type Argument struct {
 	bits  uint64
 	data  []byte
 	count int   // of elements
-	sides []int // of a Size
+	sides []int // of a Size, or of a halo
 
 	halo [3]int
 	edge Edge
@@ -123,10 +123,8 @@ const (
 // or NAME_at(dx, dy, dz) of three dimensions, is the element dx columns to the right, dy rows below,
 // and dz planes behind.
 func Halo(in Argument, edge Edge, sides ...int) Argument {
-	in.edge, in.halo = edge, [3]int{}
-	if copy(in.halo[:], sides) < len(sides) {
-		in.halo[0] = -1 // which is refused
-	}
+	in.edge, in.halo, in.sides = edge, [3]int{}, sides
+	copy(in.halo[:], sides)
 	return in
 }
 
@@ -158,12 +156,12 @@ const sizeRole kernels.Role = math.MaxUint8
 // have, and Whole arrays. The results are in the Out and
 // InOut arguments when it returns nil; after an error those have any values.
 //
-// The order of args does not matter. The error matches ErrKernel if an argument is unknown,
+// Where all arrays are in files, Config.State keeps the results. The order of args does not matter. The error matches ErrKernel if an argument is unknown,
 // missing, or of another type or length than the kernel wants, ErrOverlap if an array that
 // is written shares elements with another, ErrBuild if the source does not compile, ErrFormat
 // if a file holds no array that can be read, ErrChanged if one was written to meanwhile,
 // ErrDevice if none of the devices that were chosen can run the kernel, ErrTileFailed,
-// ErrNoDevice or ErrBudget if devices cannot, ErrClosed; it is ctx's error if ctx was done first,
+// ErrNoDevice or ErrBudget if devices cannot, ErrOtherState, ErrStateBusy or ErrStateDamaged, ErrClosed; it is ctx's error if ctx was done first,
 // or what the system said of a file.
 func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 	start := time.Now()
@@ -177,6 +175,9 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 	if err != nil {
 		return err
 	}
+	if e.config.Verify > 0 && job.Twin == nil {
+		return kernelError("results are to be verified, and there is no function in Go to do it by: give the kernel one, or have Config.Verify be 0")
+	}
 	devices, err := e.devicesOf(job)
 	if err != nil {
 		return err
@@ -186,8 +187,18 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 		return err
 	}
 	defer end()
-	if err := files.create(ctx, job, args, outputs); err != nil {
+	if err := files.create(job, args, outputs); err != nil {
 		return err
+	}
+	kept, err := e.openKernelState(ctx, k, job, &files, outputs)
+	if err != nil {
+		return err
+	}
+	defer kept.close(ctx)
+	if kept == nil {
+		if err := files.fill(ctx, job, outputs); err != nil {
+			return err
+		}
 	}
 	if job.Bounds().Empty() {
 		return files.commit()
@@ -199,13 +210,13 @@ func (e *Engine) Run(ctx context.Context, k *Kernel, args ...Argument) error {
 		}
 	}
 	id := kernelID(job)
-	opts := dist.Options{Cost: tiler.Uniform(1), Rates: e.rates.known(id)}
-	report, err := e.run(ctx, job, devices, job.Source != "" || job.Name != "", outputs, opts)
+	opts := dist.Options{Cost: tiler.Uniform(1), Rates: e.rates.known(id), Todo: kept.missing(job)}
+	report, err := e.run(ctx, job, devices, job.Source != "" || job.Name != "", kept.sink(ctx, outputs), opts)
 	report.Seconds = time.Since(start).Seconds()
 	report.setElements(float64(job.Bounds().Area()))
 	e.rates.learn(id, report)
 	if err == nil {
-		err = files.commit()
+		err = kept.deliver(ctx, job, &files)
 	}
 	e.keep(report, err)
 	return err

@@ -110,6 +110,8 @@ func splitSize(args []Argument) (rest []Argument, size *Argument, err error) {
 			return nil, nil, kernelError("there are two Sizes")
 		case a.role == sizeRole:
 			size = &a
+		case len(a.sides) > len(a.halo):
+			return nil, nil, kernelError("the halo of %s has %d sides: give it columns, rows and planes at most", a.name, len(a.sides))
 		case names[a.name]:
 			return nil, nil, kernelError("there are two arguments %s", a.name)
 		default:
@@ -261,8 +263,8 @@ func bind(job *kernels.Custom, args []Argument) (to outputs, err error) {
 		names = append(names, p.Name)
 		i := slices.IndexFunc(args, func(a Argument) bool { return a.name == p.Name })
 		if place, ok := places[p.Name]; ok && i < 0 {
-			if p.Pointer || p.Type.Float() {
-				return nil, &KernelError{p.Line, fmt.Sprintf("%s says where a tile is: declare it as an int", p.Name)}
+			if err := checkPlace(job, p, place); err != nil {
+				return nil, err
 			}
 			job.Args = append(job.Args, kernels.Arg{Name: p.Name, Role: kernels.Place, Type: p.Type, Bits: place})
 			continue
@@ -287,6 +289,28 @@ func bind(job *kernels.Custom, args []Argument) (to outputs, err error) {
 		}
 	}
 	return to, nil
+}
+
+// checkPlace returns an error if p cannot have what place says of tiles of job.
+func checkPlace(job *kernels.Custom, p kernels.Parameter, place uint64) error {
+	if p.Pointer || p.Type.Float() {
+		return &KernelError{p.Line, fmt.Sprintf("%s says where a tile is: declare it as an int", p.Name)}
+	}
+	side := uint64(0)
+	switch place { // tiles themselves are small
+	case kernels.PlaceX, kernels.PlaceJobW:
+		side = kernels.PlaceJobW
+	case kernels.PlaceY, kernels.PlaceJobH:
+		side = kernels.PlaceJobH
+	case kernels.PlaceZ, kernels.PlaceJobD:
+		side = kernels.PlaceJobD
+	default:
+		return nil
+	}
+	if n := job.At(kernels.Arg{Bits: side}, kernels.Tile{}); n > p.Type.MaxInt() {
+		return &KernelError{p.Line, fmt.Sprintf("%s can be as large as %d, and a %s cannot: declare it as a long", p.Name, n, p.Type.OpenCL())}
+	}
+	return nil
 }
 
 // become has a, a file that is written or a number as text, be of type typ.

@@ -42,8 +42,28 @@ func Text(name, number string) Argument {
 // kernelFiles are the files of a run of a kernel.
 type kernelFiles struct {
 	in    []*npy.File
-	out   []*output.File
+	out   []kernelOutput
 	shape []int // of the first array that is cut
+}
+
+// kernelOutput is a file that results go to.
+type kernelOutput struct {
+	*output.File
+	index int // of the results
+	head  []byte
+	plane output.Plane // behind head
+}
+
+// begin sets room aside for the results, and writes what is before them.
+func (o *kernelOutput) begin(job *kernels.Custom) error {
+	err := o.Reserve(o.plane.At + int64(o.plane.Element)*int64(job.Bounds().Area()))
+	if err == nil {
+		_, err = o.WriteAt(o.head, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("gpurun: %w", err)
+	}
+	return nil
 }
 
 // open opens the files that args read, and returns args with what was found there.
@@ -98,7 +118,10 @@ func (f *kernelFiles) size(args []Argument) []Argument {
 		h *= n
 	}
 	if volume := func(a Argument) bool { return a.halo[2] > 0 }; slices.ContainsFunc(args, volume) {
-		planes := h / f.shape[len(f.shape)-2]
+		planes := 1
+		for _, n := range f.shape[:len(f.shape)-2] {
+			planes *= n
+		}
 		return append(args, Size(w, f.shape[len(f.shape)-2], planes))
 	}
 	return append(args, Size(w, h))
@@ -112,8 +135,9 @@ type fileArray struct {
 
 func (a fileArray) Read(to []byte, t kernels.Tile) error { return a.file.ReadLines(to, t, a.width) }
 
-// create makes the files that job's results go to, which are those of outputs that are nil.
-func (f *kernelFiles) create(ctx context.Context, job *kernels.Custom, args []Argument, to outputs) error {
+// create makes the files that job's results go to, which are those of outputs that are nil. There is
+// nothing in them yet.
+func (f *kernelFiles) create(job *kernels.Custom, args []Argument, to outputs) error {
 	plane := 0
 	for _, arg := range job.Args {
 		if !arg.Writes() {
@@ -129,7 +153,9 @@ func (f *kernelFiles) create(ctx context.Context, job *kernels.Custom, args []Ar
 		if err != nil {
 			return fmt.Errorf("gpurun: %w", err)
 		}
-		f.out = append(f.out, out)
+		header := npy.Header{Type: arg.Type, Rows: job.H, Cols: job.W, Shape: f.shapeOf(job)}
+		head := header.Append(nil)
+		f.out = append(f.out, kernelOutput{out, at, head, output.Plane{At: int64(len(head)), Width: job.W, Element: arg.Type.Size()}})
 		for _, in := range f.in {
 			info, err := in.Info()
 			if err == nil && out.Replaces(info) {
@@ -139,17 +165,18 @@ func (f *kernelFiles) create(ctx context.Context, job *kernels.Custom, args []Ar
 				return err
 			}
 		}
-		header := npy.Header{Type: arg.Type, Rows: job.H, Cols: job.W, Shape: f.shapeOf(job)}
-		head := header.Append(nil)
-		p := output.Plane{At: int64(len(head)), Width: job.W, Element: arg.Type.Size()}
-		to[at] = func(t kernels.Tile, packed []byte) error {
-			return p.Write(ctx, out, t.X, t.Y, t.W, t.H, packed)
+	}
+	return nil
+}
+
+// fill has the results of job written to the files as they come.
+func (f *kernelFiles) fill(ctx context.Context, job *kernels.Custom, to outputs) error {
+	for _, out := range f.out {
+		if err := out.begin(job); err != nil {
+			return err
 		}
-		if err = out.Reserve(p.At + int64(p.Element)*int64(job.Bounds().Area())); err == nil {
-			_, err = out.WriteAt(head, 0)
-		}
-		if err != nil {
-			return fmt.Errorf("gpurun: %w", err)
+		to[out.index] = func(t kernels.Tile, packed []byte) error {
+			return out.plane.Write(ctx, out, t.X, t.Y, t.W, t.H, packed)
 		}
 	}
 	return nil
@@ -173,12 +200,20 @@ func (f *kernelFiles) shapeOf(job *kernels.Custom) []int {
 	return []int{job.H, job.W}
 }
 
-// commit has the files that were written appear, once all is computed.
-func (f *kernelFiles) commit() error {
+// check returns an error if a file that was read has been written to meanwhile.
+func (f *kernelFiles) check() error {
 	for _, in := range f.in {
 		if err := in.Check(); err != nil {
 			return fmt.Errorf("gpurun: %w", err)
 		}
+	}
+	return nil
+}
+
+// commit has the files that were written appear, once all is computed.
+func (f *kernelFiles) commit() error {
+	if err := f.check(); err != nil {
+		return err
 	}
 	var errs []error
 	for _, out := range f.out {

@@ -34,6 +34,10 @@ type kernelProcess struct {
 	cameOn  atomic.Int64 // when it last did, in nanoseconds since start
 	start   time.Time
 
+	// stopped says that a call was given up, and none has been answered since: it may still be at
+	// it.
+	stopped atomic.Bool
+
 	mu    sync.Mutex
 	cause error // why it was ended
 }
@@ -52,7 +56,7 @@ func (p *kernelProcess) watch() {
 			return
 		case <-ticker.C:
 		}
-		if p.busy.Load() == 0 || p.reading.Load() > 0 {
+		if p.busy.Load() == 0 && !p.stopped.Load() || p.reading.Load() > 0 {
 			p.comeOn()
 		}
 		if still := time.Since(p.start) - time.Duration(p.cameOn.Load()); still > p.sandbox.time {
@@ -161,6 +165,12 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.text = append(t.text, p...)
 	t.text = t.text[max(0, len(t.text)-tailBytes):]
 	return len(p), nil
+}
+
+func (t *tail) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = nil
 }
 
 func (t *tail) String() string {

@@ -20,6 +20,10 @@ type kernelRates struct {
 // mostRated bounds the kernels whose rates are kept. All are forgotten when there would be more.
 const mostRated = 256
 
+// leastBusy is how many times as fast as over the whole of a run a device may have been while it
+// was busy.
+const leastBusy = 16
+
 // kernelID stands for what job makes an element of: its function, and what that has whole, of which
 // it may take all for each. It is zero if that has no name.
 func kernelID(job *kernels.Custom) (id [sha256.Size]byte) {
@@ -57,8 +61,12 @@ func (k *kernelRates) learn(id [sha256.Size]byte, r *Report) {
 		k.of[id] = map[string]float64{}
 	}
 	for _, d := range r.Devices {
-		if d.Rate > 0 {
-			k.of[id][d.fullID()] = d.Rate
+		// The time is the host's word. By this clock it was not much less than all.
+		rate := min(d.Rate, leastBusy*d.Share*float64(r.Elements)/r.Makespan)
+		if rate > 0 {
+			k.of[id][d.fullID()] = rate
+		} else {
+			delete(k.of[id], d.fullID())
 		}
 	}
 }

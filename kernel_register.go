@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gpurun/gpurun/device"
 	"github.com/gpurun/gpurun/dist"
@@ -16,6 +17,7 @@ import (
 var functions = struct {
 	sync.RWMutex
 	byName map[string]func(*Part) error
+	bytes  int // of the names
 }{byName: map[string]func(*Part) error{}}
 
 // Register gives k's function in Go a name, by which hosts find it whose workers are programs that
@@ -25,8 +27,10 @@ var functions = struct {
 //	var saxpy = gpurun.Elementwise("z = fma(a, x, y)", saxpyInGo).Register("example.org/saxpy")
 //
 // and returns k. The function runs in the worker itself, which need not have Config.AllowKernels for it.
-// Functions of one name must compute the same. It panics if k has none, if the name is empty,
-// long or taken, or if there are more than 1024, of which a Reduction takes six.
+// Whoever reaches the worker chooses its arguments: it has to end for any, and a goroutine that it
+// starts must not panic. Functions of one name must compute the same. It panics if k has none, if the
+// name is empty, is taken, has more than 256 bytes or is not UTF-8, or if there are more than 1024, of
+// which a Reduction takes six, or more than 32 KiB of names.
 func (k *Kernel) Register(name string) *Kernel {
 	register(name, k.CPU)
 	k.name = name
@@ -58,8 +62,8 @@ func register(name string, cpu func(*Part) error) {
 	if cpu == nil {
 		panic(fmt.Sprintf("gpurun: %q is registered without a function in Go", name))
 	}
-	if name == "" || len(name) > longestName {
-		panic(fmt.Sprintf("gpurun: a function in Go is registered with a name of %d bytes: give it one of 1 to %d", len(name), longestName))
+	if name == "" || len(name) > longestName || !utf8.ValidString(name) {
+		panic(fmt.Sprintf("gpurun: a function in Go is registered as %q, of %d bytes: give it a name of 1 to %d, in UTF-8", name, len(name), longestName))
 	}
 	functions.Lock()
 	defer functions.Unlock()
@@ -68,6 +72,9 @@ func register(name string, cpu func(*Part) error) {
 	}
 	if len(functions.byName) == dist.MaxFunctions {
 		panic(fmt.Sprintf("gpurun: more than %d functions in Go are registered", dist.MaxFunctions))
+	}
+	if functions.bytes += len(name); functions.bytes > dist.MaxFunctionBytes {
+		panic(fmt.Sprintf("gpurun: the names of the functions in Go that are registered have more than %d bytes: give them shorter ones", dist.MaxFunctionBytes))
 	}
 	functions.byName[name] = cpu
 }

@@ -1,9 +1,6 @@
 package gpurun_test
 
 import (
-	"context"
-	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,32 +32,10 @@ var weighted = (&gpurun.Reduction[int64]{
 	},
 }).Register("test/weighted")
 
-// startWorkers starts so many workers that run no OpenCL C, and returns where they are.
-func startWorkers(t *testing.T, n int) (addrs []string) {
-	t.Helper()
-	dir := t.TempDir()
-	for i := range n {
-		addr := fmt.Sprintf("unix:%s", filepath.Join(dir, fmt.Sprint(i)))
-		w, err := gpurun.OpenWorker(t.Context(), &gpurun.Config{Devices: []string{"cpu"}, Listen: addr}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		served := make(chan error, 1)
-		go func() { served <- w.Serve(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			<-served // the error is ctx's
-		})
-		addrs = append(addrs, addr)
-	}
-	return addrs
-}
-
 // TestRegistered has CPUs of hosts run kernels by their functions in Go.
 func TestRegistered(t *testing.T) {
 	rng := randomSource(t)
-	hosts := startWorkers(t, 2)
+	hosts, _ := startHosts(t, cpuHost(), cpuHost())
 	for _, devices := range []string{"none", "cpu"} {
 		eng := open(t, &gpurun.Config{Devices: []string{devices}, Hosts: hosts, Tiles: 30})
 		for _, n := range []int{1, 5000, 300_000} {
@@ -99,6 +74,8 @@ func TestRegisterPanics(t *testing.T) {
 	for what, register := range map[string]func(){
 		"without a function": func() { gpurun.Elementwise("z = x", nil).Register("test/none") },
 		"twice":              func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("test/polynomial") },
+		"not in UTF-8":       func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("test/\xff") },
+		"a long name":        func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register(strings.Repeat("x", 257)) },
 		"without a name":     func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("") },
 		"a reduction twice":  func() { (&gpurun.Reduction[int64]{CPU: weighted.CPU}).Register("test/weighted") },
 	} {

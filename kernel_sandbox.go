@@ -44,6 +44,13 @@ const (
 
 	// mostIdle is how many such processes wait at most, for each device.
 	mostIdle = 4
+
+	// mostStarting is how many start at a time, for each device.
+	mostStarting = 2 * mostIdle
+
+	// mostAge is how old such a process is at most when it begins to wait: drivers keep memory, and a
+	// shortage of it has made its tiles small for good.
+	mostAge = time.Minute
 )
 
 // sandbox is a device that runs kernels of coordinators, each in a process of its own: it
@@ -61,6 +68,7 @@ type sandbox struct {
 	ctx    context.Context // done when it is closed
 	cancel context.CancelFunc
 	starts sync.WaitGroup
+	room   chan struct{} // holds a token for each process that starts
 
 	mu       sync.Mutex
 	idle     []*kernelProcess // that wait, the one that has for longest first
@@ -70,7 +78,8 @@ type sandbox struct {
 // kernelStart is a process that is being started.
 type kernelStart struct {
 	source  [sha256.Size]byte
-	wanted  bool          // somebody waits for it
+	wanted  bool // somebody waits for it
+	cancel  context.CancelFunc
 	done    chan struct{} // closed when process or err is set
 	process *kernelProcess
 	err     error
@@ -91,7 +100,8 @@ func kernelRunners(config *Config, devices []device.Device, infos []dist.DeviceI
 			continue
 		}
 		infos[i].Source = true
-		s := &sandbox{info: d.Info(), slots: d.Slots(), command: config.KernelCommand, memory: config.Memory, limit: kernelMemory, time: kernelTime, log: log}
+		s := &sandbox{info: d.Info(), slots: d.Slots(), command: config.KernelCommand, memory: config.Memory, limit: kernelMemory, time: kernelTime, log: log,
+			room: make(chan struct{}, mostStarting)}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		if config.Memory > 0 {
 			s.limit = min(kernelMemory, config.Memory+1<<30)
@@ -126,8 +136,9 @@ func (s *sandbox) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, e
 	runner, err := p.host.Devices()[0].Begin(ctx, p.counted(custom))
 	switch {
 	case err == nil:
-		return &sandboxRunner{Runner: runner, process: p}, nil
+		return &sandboxRunner{Runner: runner, process: p, suspect: p.stopped.Load()}, nil
 	case ctx.Err() != nil && p.host.Err() == nil:
+		p.stopped.Store(true)
 		s.keep(p, stoppedTime)
 	default:
 		err = p.explain(err)
@@ -147,9 +158,10 @@ func (s *sandbox) started(ctx context.Context, source [sha256.Size]byte) (*kerne
 	i := slices.IndexFunc(s.starting, func(start *kernelStart) bool { return start.source == source && !start.wanted })
 	if i < 0 {
 		i = len(s.starting)
-		s.starting = append(s.starting, &kernelStart{source: source, done: make(chan struct{})})
-		start := s.starting[i]
-		s.starts.Go(func() { s.carryOut(start) })
+		startCtx, cancel := context.WithCancel(s.ctx)
+		start := &kernelStart{source: source, cancel: cancel, done: make(chan struct{})}
+		s.starting = append(s.starting, start)
+		s.starts.Go(func() { s.carryOut(startCtx, start) })
 	}
 	start := s.starting[i]
 	start.wanted = true
@@ -166,6 +178,7 @@ func (s *sandbox) started(ctx context.Context, source [sha256.Size]byte) (*kerne
 		there = start.err == nil
 	default:
 		start.wanted = false
+		s.cancelStarts()
 	}
 	s.mu.Unlock()
 	if there {
@@ -174,9 +187,27 @@ func (s *sandbox) started(ctx context.Context, source [sha256.Size]byte) (*kerne
 	return nil, ctx.Err()
 }
 
+// cancelStarts ends the oldest of the starts that nobody wants, if there are more than may wait. s.mu
+// is held.
+func (s *sandbox) cancelStarts() {
+	unwanted := func(start *kernelStart) bool { return !start.wanted }
+	count := 0
+	for _, start := range s.starting {
+		if unwanted(start) {
+			count++
+		}
+	}
+	if count > mostIdle {
+		i := slices.IndexFunc(s.starting, unwanted)
+		s.starting[i].cancel()
+		s.starting = slices.Delete(s.starting, i, i+1)
+	}
+}
+
 // carryOut starts a process, and has it wait if nobody wants it any more.
-func (s *sandbox) carryOut(start *kernelStart) {
-	p, err := s.start(s.ctx)
+func (s *sandbox) carryOut(ctx context.Context, start *kernelStart) {
+	defer start.cancel()
+	p, err := s.start(ctx)
 	if err == nil {
 		p.source = start.source
 	}
@@ -203,11 +234,16 @@ func (s *sandbox) resume(source [sha256.Size]byte) *kernelProcess {
 	p := s.idle[i]
 	s.idle = slices.Delete(s.idle, i, i+1)
 	p.rest.Stop()
+	p.said.reset()
 	return p
 }
 
-// keep has p, whose job has ended well, wait so long for the next.
+// keep has p, whose job has ended well, wait so long for the next, if it is not too old.
 func (s *sandbox) keep(p *kernelProcess, wait time.Duration) {
+	if time.Since(p.start) > mostAge {
+		p.end()
+		return
+	}
 	s.mu.Lock()
 	p.rest = time.AfterFunc(wait, func() { s.forget(p) })
 	s.idle = append(s.idle, p)
@@ -250,6 +286,12 @@ func (s *sandbox) Close() error {
 
 // start starts a process, and watches it.
 func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
+	select {
+	case s.room <- struct{}{}:
+		defer func() { <-s.room }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -280,6 +322,9 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 		err = fmt.Errorf("it has %d devices", len(p.host.Devices()))
 	}
 	if err != nil {
+		if ctx.Err() != nil { // nobody wants to know
+			_ = p.command.Process.Kill()
+		}
 		err = p.explain(err)
 		p.end()
 		return nil, err
@@ -290,9 +335,11 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 // sandboxRunner runs the tiles of a kernel in its process.
 type sandboxRunner struct {
 	kernels.Runner
-	process *kernelProcess
-	failed  atomic.Bool // a tile has
-	stopped atomic.Bool // one was
+	process  *kernelProcess
+	suspect  bool        // the process was stopped before
+	answered atomic.Bool // a tile was
+	failed   atomic.Bool // a tile has
+	stopped  atomic.Bool // one was
 }
 
 func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -306,13 +353,17 @@ func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 	defer func() { out.Progress = progress }()
 	p.busy.Add(1)
 	defer p.busy.Add(-1)
-	defer p.comeOn()
 	err := p.explain(r.Runner.Run(ctx, t, out))
 	switch {
+	case err == nil:
+		p.comeOn()
+		p.stopped.Store(false)
+		r.answered.Store(true)
 	case ctx.Err() != nil:
+		p.stopped.Store(true)
 		r.stopped.Store(true)
 		return ctx.Err()
-	case err != nil:
+	default:
 		r.failed.Store(true)
 	}
 	return err
@@ -324,7 +375,8 @@ func (r *sandboxRunner) Close() error {
 	if r.stopped.Load() {
 		wait = stoppedTime
 	}
-	if err != nil || r.failed.Load() || r.process.host.Err() != nil {
+	stuck := r.suspect && r.stopped.Load() && !r.answered.Load() // what it was stopped at may never end
+	if err != nil || stuck || r.failed.Load() || r.process.host.Err() != nil {
 		r.process.end()
 	} else {
 		r.process.sandbox.keep(r.process, wait)

@@ -3,10 +3,13 @@ package gpurun_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/gpurun/gpurun"
+	"github.com/gpurun/gpurun/internal/npy"
+	"github.com/gpurun/gpurun/kernels"
 )
 
 // around returns the element of x, of so many columns, rows and planes, at a place that may be beyond
@@ -61,11 +64,12 @@ func TestVolume(t *testing.T) {
 	rng := randomSource(t)
 	whole := &gpurun.Kernel{Source: volumeSource, CPU: stencilInGo}
 	configs := kernelConfigs(t)
-	configs["hosts"] = &gpurun.Config{Devices: []string{"none"}, Hosts: startWorkers(t, 2), Tiles: 5}
+	hosts, _ := startHosts(t, cpuHost(), cpuHost())
+	configs["hosts"] = &gpurun.Config{Devices: []string{"none"}, Hosts: hosts, Tiles: 5}
 	for name, config := range configs {
 		t.Run(name, func(t *testing.T) {
 			eng := open(t, config)
-			for n, sides := range [][3]int{{1, 1, 1}, {5, 4, 3}, {1, 7, 9}, {33, 1, 20}, {20, 30, 1}, {23, 19, 40}} {
+			for n, sides := range [][3]int{{1, 1, 1}, {5, 4, 3}, {1, 7, 9}, {33, 1, 20}, {20, 30, 1}, {23, 19, 40}, {83, 7, 5}, {3, 5, 283}} {
 				for _, edge := range []gpurun.Edge{gpurun.EdgeZero, gpurun.EdgeRepeat, gpurun.EdgeWrap} {
 					w, h, d := sides[0], sides[1], sides[2]
 					x, z := randomSlice[float32](rng, w*h*d), make([]float32, w*h*d)
@@ -118,6 +122,26 @@ func TestVolumeWithoutHalo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestVolumeFilesWithoutElements has files of volumes that are empty along one side.
+func TestVolumeFilesWithoutElements(t *testing.T) {
+	eng, dir := open(t, &gpurun.Config{Devices: []string{"cpu"}}), t.TempDir()
+	in, out := filepath.Join(dir, "x.npy"), filepath.Join(dir, "z.npy")
+	kernel := gpurun.Elementwise("z = x_at(0, 0, 1)", func(*gpurun.Part) error { return errors.New("it was called") })
+	for _, shape := range [][]int{{3, 0, 5}, {3, 4, 0}, {0, 4, 5}, {2, 0, 4, 5}, {0, 5}, {5, 0}} {
+		h := npy.Header{Type: kernels.Float32, Rows: 0, Cols: shape[len(shape)-1], Shape: shape}
+		if h.Cols == 0 {
+			h.Rows = 5
+		}
+		writeArray(t, in, h, []float32{})
+		halo := gpurun.Halo(gpurun.InFile("x", in), gpurun.EdgeWrap, 1, 1, 1)
+		if err := eng.Run(t.Context(), kernel, halo, gpurun.OutFile("z", out)); err != nil {
+			t.Errorf("%v: %v", shape, err)
+			continue
+		}
+		readArray[float32](t, out, shape)
 	}
 }
 

@@ -182,7 +182,7 @@ func (b *banding) fill(ctx context.Context, band *Field) (*Report, error) {
 			todo = append(todo, lowered(t, -band.Y))
 		}
 		if len(todo) == 0 || todo[0] != job.Bounds() {
-			if err := b.journal.ReadRows(ctx, band.Y, band.Rows, band.bytes()); err != nil {
+			if err := b.journal.Read(ctx, kernels.Tile{Y: band.Y, W: band.View.Width, H: band.Rows}, band.bytes()); err != nil {
 				return nil, err
 			}
 		}

@@ -17,7 +17,7 @@ import (
 //
 // is a scalar product. Neutral, Map and Reduce are expressions in OpenCL C. Map has the
 // elements of In arguments, Values and Whole arguments by their names, and i, the place, of the
-// type long; Reduce has a and b. An argument cannot have these names.
+// type long; Reduce has a and b. An argument cannot have these names, nor tile_x, tile_y or tile_w.
 //
 // The order is fixed, so that the bits are the same on all devices, however the arrays are cut,
 // where the expressions' are. Of each 4096 elements in turn, lane l of 64 starts with Neutral and
@@ -67,6 +67,9 @@ const (
 	reduceOutput = "partial" + generated
 	reduceCount  = "count" + generated
 )
+
+// reductionNames cannot be those of arguments, beside those of OpenCL C.
+var reductionNames = []string{"i", "a", "b", "tile_x", "tile_y", "tile_w"}
 
 // Reduce computes r of args, which are In, Whole and Value, on the devices of the engine. Of
 // arrays without elements it is Neutral. The errors are those of Run. Engine.Report is of the
@@ -140,11 +143,13 @@ func reducedElements(args []Argument) (n int, err error) {
 		switch {
 		case a.role == kernels.Out || a.role == kernels.InOut || a.role == sizeRole || a.role == kernels.Local:
 			return 0, kernelError("a reduction has no use for %s: its arguments are In, Whole and Value", a.name)
+		case a.path != "":
+			return 0, kernelError("a reduction takes arrays in memory, and %s is in a file", a.name)
+		case a.text != "":
+			return 0, kernelError("a reduction takes numbers that have a type, and %s is a Text: make it a Value", a.name)
 		case a.role != kernels.In:
 		case a.halo != [3]int{}:
 			return 0, kernelError("a reduction takes arrays without a halo, and %s has one", a.name)
-		case a.path != "":
-			return 0, kernelError("a reduction takes arrays in memory, and %s is in a file", a.name)
 		case first == nil:
 			first = &args[i]
 		case a.count != first.count:
@@ -219,19 +224,19 @@ func (r *ReductionCPU[T]) block(values []T) T {
 }
 
 // mapped returns the parameters of a kernel that has args, and what gives Map those that have an
-// element at a place, which are at [at] there.
+// element at a place, which is the one that at_gpurun says.
 func mapped(args []Argument) (params, before []string, err error) {
 	for _, a := range args {
 		typ, ours := a.typ.OpenCL(), strings.HasSuffix(a.name, generated)
 		if !ours {
-			if err := checkName(a.name, "i", "a", "b"); err != nil {
+			if err := checkName(a.name, reductionNames...); err != nil {
 				return nil, nil, err
 			}
 		}
 		switch a.role {
 		case kernels.In:
 			params = append(params, fmt.Sprintf("global const %s *restrict %s%s", typ, a.name, generated))
-			before = append(before, fmt.Sprintf("const %s %s = %s%s[at];", typ, a.name, a.name, generated))
+			before = append(before, fmt.Sprintf("const %s %s = %s%s[at%s];", typ, a.name, a.name, generated, generated))
 		case kernels.Whole:
 			params = append(params, fmt.Sprintf("global const %s *restrict %s", typ, a.name))
 		case kernels.Out:
@@ -278,7 +283,7 @@ func (r *reduction) source(args []Argument) (source, entry string, err error) {
 	fmt.Fprintf(&s, "const long end%[1]s = min((long)%[2]d, %[3]s - begin%[1]s);\n", generated, r.block, reduceCount)
 	fmt.Fprintf(&s, "%s sum%s =\n#line 1 \"Neutral\"\n(%s);\n", typ, generated, r.neutral)
 	fmt.Fprintf(&s, "for (long k%[1]s = lane%[1]s; k%[1]s < end%[1]s; k%[1]s += %[2]d) {\n", generated, reduceLanes)
-	fmt.Fprintf(&s, "const long at = first%[1]s + k%[1]s, i = begin%[1]s + k%[1]s;\n%[2]s\n", generated, strings.Join(before, "\n"))
+	fmt.Fprintf(&s, "const long at%[1]s = first%[1]s + k%[1]s, i = begin%[1]s + k%[1]s;\n%[2]s\n", generated, strings.Join(before, "\n"))
 	fmt.Fprintf(&s, "const %[1]s value%[2]s =\n#line 1 \"Map\"\n(%[3]s);\nsum%[2]s = two%[2]s(sum%[2]s, value%[2]s);\n}\n", typ, generated, r.mapped)
 	fmt.Fprintf(&s, "lanes%[1]s[lane%[1]s] = sum%[1]s;\n", generated)
 	fmt.Fprintf(&s, "for (int step%[1]s = %[2]d; step%[1]s > 0; step%[1]s /= 2) {\nbarrier(CLK_LOCAL_MEM_FENCE);\n", generated, reduceLanes/2)

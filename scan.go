@@ -11,7 +11,7 @@ import (
 // Scan puts running results of r over args, which are In, Whole and Value, into to: its element k is
 // what Reduce makes of the elements 0 … k, such as a running sum. It has as many elements as the In
 // arguments, and shares none with them. The errors are those of Run. Engine.Report is of the last
-// step, which makes nearly all of to.
+// step, without the elements after the last 256 if there are as many.
 //
 // The order is fixed, as it is in Reduce, and Reduce must not care in which order it gets its
 // arguments. Of each 256 elements in turn, element k becomes Reduce(element k−1, element k), for k
@@ -44,7 +44,12 @@ func Scan[T Number](ctx context.Context, e *Engine, r *Reduction[T], to []T, arg
 	if err := scanRows(ctx, e, r, to, args, offsets, 0, full, scanBlock); err != nil {
 		return err
 	}
-	return scanRows(ctx, e, r, to, args, offsets, full, n, n-full)
+	report := e.Report()
+	err = scanRows(ctx, e, r, to, args, offsets, full, n, n-full)
+	if err == nil && full > 0 {
+		e.setReport(report)
+	}
+	return err
 }
 
 // scanBlock elements are scanned by a work-group.
@@ -133,11 +138,11 @@ func (r *reduction) scanSource(args []Argument) (string, error) {
 	fmt.Fprintf(&s, "const int lane%[1]s = get_local_id(0);\nconst size_t row%[1]s = get_group_id(1);\n", generated)
 	fmt.Fprintf(&s, "const long block%[1]s = %[2]s + tile_y + row%[1]s, i = block%[1]s * %[3]d + lane%[1]s;\n", generated, scanFirst, scanBlock)
 	fmt.Fprintf(&s, "%s value%s =\n#line 1 \"Neutral\"\n(%s);\n", r.typ.OpenCL(), generated, r.neutral)
-	fmt.Fprintf(&s, "const size_t at = row%[1]s*tile_w + lane%[1]s;\nif (lane%[1]s < tile_w) {\n%[2]s\n", generated, strings.Join(before, "\n"))
+	fmt.Fprintf(&s, "const size_t at%[1]s = row%[1]s*tile_w + lane%[1]s;\nif (lane%[1]s < tile_w) {\n%[2]s\n", generated, strings.Join(before, "\n"))
 	fmt.Fprintf(&s, "value%s =\n#line 1 \"Map\"\n(%s);\n}\nlanes%[1]s[lane%[1]s] = value%[1]s;\n", generated, r.mapped)
 	fmt.Fprintf(&s, "for (int step%[1]s = 1; step%[1]s < %[2]d; step%[1]s *= 2) {\nbarrier(CLK_LOCAL_MEM_FENCE);\n", generated, scanBlock)
 	fmt.Fprintf(&s, "if (lane%[1]s >= step%[1]s)\nvalue%[1]s = two%[1]s(lanes%[1]s[lane%[1]s - step%[1]s], value%[1]s);\n", generated)
 	fmt.Fprintf(&s, "barrier(CLK_LOCAL_MEM_FENCE);\nlanes%[1]s[lane%[1]s] = value%[1]s;\n}\n", generated)
-	fmt.Fprintf(&s, "if (lane%[1]s < tile_w)\n%[2]s[at] = block%[1]s > 0 ? two%[1]s(%[3]s[block%[1]s - 1], value%[1]s) : value%[1]s;\n}\n", generated, scanOutput, scanOffsets)
+	fmt.Fprintf(&s, "if (lane%[1]s < tile_w)\n%[2]s[at%[1]s] = block%[1]s > 0 ? two%[1]s(%[3]s[block%[1]s - 1], value%[1]s) : value%[1]s;\n}\n", generated, scanOutput, scanOffsets)
 	return s.String(), nil
 }

@@ -2,17 +2,20 @@ package gpurun_test
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/gpurun/gpurun"
 )
 
-// runningSum is a scan of x·a, with the place of each.
+// runningSum is a scan of x·at, with the place of each.
 func runningSum[T gpurun.Number]() *gpurun.Reduction[T] {
-	return &gpurun.Reduction[T]{Neutral: "0", Map: "x*scale + i%3", Reduce: "a + b", CPU: &gpurun.ReductionCPU[T]{
+	return &gpurun.Reduction[T]{Neutral: "0", Map: "x*at + i%3", Reduce: "a + b", CPU: &gpurun.ReductionCPU[T]{
 		Map: func(p *gpurun.Part, to []T) error {
-			x, a := gpurun.Elements[T](p, "x"), gpurun.ValueOf[T](p, "scale")
+			x, a := gpurun.Elements[T](p, "x"), gpurun.ValueOf[T](p, "at")
 			first, _, _, _ := p.Bounds()
 			for k := range to {
 				to[k] = T(x[k]*a) + T((first+k)%3)
@@ -23,33 +26,60 @@ func runningSum[T gpurun.Number]() *gpurun.Reduction[T] {
 	}}
 }
 
-// TestScan compares integers with a loop, and floats of all devices with those of the first.
+// scanned is what Scan is to make of values, in the order that its documentation has.
+func scanned[T gpurun.Number](values []T, neutral T, two func(a, b T) T) (to []T) {
+	const block = 256
+	var totals []T
+	for from := 0; from < len(values); from += block {
+		line := slices.Clone(values[from:min(from+block, len(values))])
+		totals = append(totals, reduced(line, neutral, two))
+		for step := 1; step < block; step *= 2 {
+			before := slices.Clone(line)
+			for k := step; k < len(line); k++ {
+				line[k] = two(before[k-step], before[k])
+			}
+		}
+		to = append(to, line...)
+	}
+	if len(totals) > 1 {
+		offsets := scanned(totals, neutral, two)
+		for k := block; k < len(to); k++ {
+			to[k] = two(offsets[k/block-1], to[k])
+		}
+	}
+	return to
+}
+
+// TestScan compares integers with a running sum, and floats with plain loops, bit for bit.
 func TestScan(t *testing.T) {
 	rng := randomSource(t)
 	lengths := []int{0, 1, 2, 255, 256, 257, 511, 512, 65_536, 65_537, 200_000 + rng.IntN(1000)}
-	floats := map[int][]float32{}
 	for name, config := range kernelConfigs(t) {
 		t.Run(name, func(t *testing.T) {
 			eng := open(t, config)
 			for _, n := range lengths {
 				testScanInts(t, eng, rng, n)
-				x := make([]float32, n)
-				same := rand.New(rand.NewPCG(1, uint64(n)))
+				x, mapped := make([]float32, n), make([]float32, n)
 				for i := range x {
-					x[i] = float32(same.NormFloat64())
+					x[i] = float32(rng.NormFloat64())
+					mapped[i] = float32(x[i]*float32(0.3)) + float32(i%3)
 				}
 				to := make([]float32, n)
-				if err := gpurun.Scan(t.Context(), eng, runningSum[float32](), to, gpurun.In("x", x), gpurun.Value("scale", float32(0.3))); err != nil {
+				if err := gpurun.Scan(t.Context(), eng, runningSum[float32](), to, gpurun.In("x", x), gpurun.Value("at", float32(0.3))); err != nil {
 					t.Fatal(err)
 				}
-				if first, ok := floats[n]; !ok {
-					floats[n] = to
-				} else {
-					for i := range to {
-						if to[i] != first[i] {
-							t.Fatalf("element %d of %d is %g here and %g elsewhere", i, n, to[i], first[i])
-						}
+				want := scanned(mapped, 0, func(a, b float32) float32 { return a + b })
+				for i := range to {
+					if math.Float32bits(to[i]) != math.Float32bits(want[i]) {
+						t.Fatalf("element %d of %d is %g, want %g", i, n, to[i], want[i])
 					}
+				}
+				most := n
+				if n >= 256 {
+					most = n / 256 * 256
+				}
+				if r := eng.Report(); n > 0 && r.Elements != int64(most) {
+					t.Errorf("the report of a scan of %d elements is of %d", n, r.Elements)
 				}
 			}
 		})
@@ -59,7 +89,7 @@ func TestScan(t *testing.T) {
 func testScanInts(t *testing.T, eng *gpurun.Engine, rng *rand.Rand, n int) {
 	t.Helper()
 	x, to := randomSlice[int64](rng, n), make([]int64, n)
-	if err := gpurun.Scan(t.Context(), eng, runningSum[int64](), to, gpurun.In("x", x), gpurun.Value("scale", int64(7))); err != nil {
+	if err := gpurun.Scan(t.Context(), eng, runningSum[int64](), to, gpurun.In("x", x), gpurun.Value("at", int64(7))); err != nil {
 		t.Fatal(err)
 	}
 	sum := int64(0)
@@ -111,6 +141,14 @@ func TestScanMistakes(t *testing.T) {
 	}
 	if err := gpurun.Scan(t.Context(), eng, r, x); !errors.Is(err, gpurun.ErrKernel) {
 		t.Errorf("of nothing: %v", err)
+	}
+	for name, arg := range map[string]gpurun.Argument{
+		"a file": gpurun.WholeFile("table", filepath.Join(t.TempDir(), "table.npy")), "a text": gpurun.Text("table", "2"),
+		"a name of the kernel's own": gpurun.Value("tile_w", int64(2)),
+	} {
+		if err := gpurun.Scan(t.Context(), eng, r, make([]int64, 1000), gpurun.In("x", x), gpurun.Value("at", int64(1)), arg); !errors.Is(err, gpurun.ErrKernel) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	empty := *r
 	empty.Reduce = ""

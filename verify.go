@@ -28,7 +28,12 @@ type verifier struct {
 const verifyMemory = 64 << 20
 
 func newVerifier(ctx context.Context, job kernels.Job, share float64) (*verifier, error) {
-	d, err := device.OpenCPU(verifyMemory)
+	memory := int64(verifyMemory)
+	custom, ofUser := job.(*kernels.Custom)
+	if ofUser {
+		memory = 0
+	}
+	d, err := device.OpenCPU(memory)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +44,7 @@ func newVerifier(ctx context.Context, job kernels.Job, share float64) (*verifier
 		return nil, err
 	}
 	v := &verifier{job: job, share: share, runner: runner}
-	if custom, ok := job.(*kernels.Custom); ok {
+	if ofUser {
 		v.rows, v.tolerance = custom.Rows, custom.Tolerance
 	}
 	return v, nil

@@ -27,6 +27,9 @@ type cpuDevice struct {
 	rates   map[kernels.DType]*rate // of products
 	loaded  map[string]float64      // what the cache had of them
 	peak    atomic.Int64
+
+	mu      sync.Mutex
+	customs int64 // bytes that kernels of users take
 }
 
 // newCPU returns the CPU as a device. memory caps its budget if it is positive.
@@ -128,7 +131,7 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 		case *kernels.MatMul[float64]:
 			return newCPUMatMul(d, job, d.MatMul64)
 		case *kernels.Custom:
-			return newCPUCustom(job)
+			return newCPUCustom(d, job)
 		}
 	}
 	return nil, unsupported(job)

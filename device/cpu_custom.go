@@ -15,31 +15,81 @@ import (
 // cpuCustom runs tiles of a user's kernel by its twin in Go: the cores pull bands of the
 // tile.
 type cpuCustom struct {
-	job   *kernels.Custom
-	whole [][]byte // of the arguments that are whole arrays
+	device *cpuDevice
+	job    *kernels.Custom
+	whole  [][]byte // of the arguments that are whole arrays
+	cores  int      // that compute a tile at most
+	bytes  int64    // that are set aside for it
 }
 
 // errNoTwin is the error of the CPU for a kernel without a twin in Go.
 var errNoTwin = errors.New("the kernel is OpenCL C alone: give it a function in Go too, or take an OpenCL device")
 
-func newCPUCustom(job *kernels.Custom) (*cpuCustom, error) {
+func newCPUCustom(d *cpuDevice, job *kernels.Custom) (*cpuCustom, error) {
 	if err := job.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if job.Twin == nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, errNoTwin)
 	}
-	r := &cpuCustom{job: job, whole: make([][]byte, len(job.Args))}
+	r := &cpuCustom{device: d, job: job, whole: make([][]byte, len(job.Args))}
+	if err := r.reserve(); err != nil {
+		return nil, err
+	}
 	for i, a := range job.Args {
 		if a.Role != kernels.Whole {
 			continue
 		}
 		var err error
 		if r.whole[i], err = partOf(a, kernels.Tile{W: a.W, H: a.H}); err != nil {
+			_ = r.Close() // it gives back what it has reserved
 			return nil, err
 		}
 	}
 	return r, nil
+}
+
+// reserve sets memory aside for arrays that are not the caller's: those that are whole, and the parts
+// that each core has. There may be memory for some of the cores only.
+func (r *cpuCustom) reserve() error {
+	var whole, band float64 // sizes that come from others may be of any size
+	most := min(r.band(), r.job.Bounds().Area())
+	for _, a := range r.job.Args {
+		_, here := a.Array.(kernels.Memory)
+		switch size := float64(a.Type.Size()); {
+		case a.Role == kernels.Whole && !here:
+			whole += float64(a.W) * float64(a.H) * size
+		case a.Cut() && !(here && a.Role == kernels.In && a.Halo == [3]int{}):
+			band += float64(r.job.Most(a, most)) * size
+		}
+	}
+	d, limit := r.device, r.device.info.Budget
+	if whole+band > float64(limit)/64 {
+		limit = d.budget()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	free := float64(limit - d.customs)
+	if whole+cpuSlots*band > free {
+		return fmt.Errorf("%w: %.0f bytes are left, and this kernel takes %.0f at least: raise --mem", ErrBudget, max(free, 0), whole+cpuSlots*band)
+	}
+	r.cores = int(min(float64(runtime.GOMAXPROCS(0)), (free-whole)/max(cpuSlots*band, 1)))
+	r.bytes = int64(whole + float64(r.cores)*cpuSlots*band)
+	d.customs += r.bytes
+	return nil
+}
+
+// band returns how many elements of the output a core pulls at once.
+func (r *cpuCustom) band() int {
+	weight := 1
+	for _, a := range r.job.Args {
+		weight = max(weight, a.Weight())
+	}
+	most := max(1, customBand/weight)
+	if r.job.Rows {
+		most = max(most, r.job.W)
+	}
+	return most
 }
 
 // partOf returns the elements of t of an array that is read: in place if they can be.
@@ -67,26 +117,18 @@ func newElements(bytes int) []byte {
 	return kernels.Bytes(make([]uint64, (bytes+7)/8))[:bytes]
 }
 
-// customBand is how many elements a core pulls at once.
+// customBand is how many elements of arrays a core pulls at once.
 const customBand = 1 << 15
 
 func (r *cpuCustom) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
 	if !r.job.Bounds().Contains(t) {
 		return outside(r.job, t)
 	}
-	weight := 1
-	for _, a := range r.job.Args {
-		weight = max(weight, a.Weight())
-	}
-	most := max(1, customBand/weight)
-	if r.job.Rows {
-		most = max(most, t.W)
-	}
-	bands := tiler.Bands(t, most)
+	bands := tiler.Bands(t, r.band())
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(bands)) {
+	for range min(r.cores, len(bands)) {
 		wg.Go(func() {
 			for ctx.Err() == nil && failed.Load() == nil {
 				i := int(next.Add(1)) - 1
@@ -151,4 +193,10 @@ func (r *cpuCustom) runBand(t, band kernels.Tile, out *kernels.Result) error {
 	return nil
 }
 
-func (r *cpuCustom) Close() error { return nil }
+func (r *cpuCustom) Close() error {
+	r.device.mu.Lock()
+	defer r.device.mu.Unlock()
+	r.device.customs -= r.bytes
+	r.bytes = 0
+	return nil
+}

@@ -129,8 +129,21 @@ func (r *openCLCustom) launch(ctx context.Context, slot *customSlot, band kernel
 		dims = 3
 	}
 	start := time.Now()
+	var events []*cl.Event
+	defer func() {
+		for _, e := range events {
+			e.Release()
+		}
+	}()
 	for _, part := range r.ranges(band) {
-		if err := wait(ctx)(slot.queue.EnqueueNDRangeKernel(slot.kernel, part.offset[:dims], part.global[:dims], part.group[:dims])); err != nil {
+		e, err := slot.queue.EnqueueNDRangeKernel(slot.kernel, part.offset[:dims], part.global[:dims], part.group[:dims])
+		if err != nil {
+			return err
+		}
+		events = append(events, e)
+	}
+	for _, e := range events {
+		if err := e.Wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -147,7 +160,8 @@ const usualGroup = 256
 
 // ranges returns the work-items of band. A driver that is left to choose takes a work-group
 // that divides the range, whatever that is; some compile the kernel for each. So there is one
-// range of usual groups, and one of what is left.
+// range of usual groups, and others of what is left, of groups of a quarter as many each time: with
+// groups of one most of a device would do nothing.
 func (r *openCLCustom) ranges(band kernels.Tile) []ndRange {
 	all := [3]int{band.W * max(r.job.Items, 1), band.H, 1}
 	if columns := r.job.Columns; columns > 0 {
@@ -159,15 +173,24 @@ func (r *openCLCustom) ranges(band kernels.Tile) []ndRange {
 		}
 		return []ndRange{{global: all, group: [3]int{g[0], g[1], 1}}}
 	}
-	axis, usual := 0, min(usualGroup, r.group)
-	if all[0] < usual {
-		axis = 1
+	usual, axis := min(usualGroup, r.group), 0
+	if all[0] < usual/4 { // neighbours in a row are best side by side in a group
+		for i := range all {
+			if all[i] > all[axis] {
+				axis = i
+			}
+		}
 	}
-	whole, left := ndRange{global: all, group: [3]int{1, 1, 1}}, ndRange{global: all, group: [3]int{1, 1, 1}}
-	whole.global[axis] = all[axis] / usual * usual
-	whole.group[axis] = usual
-	left.offset[axis], left.global[axis] = whole.global[axis], all[axis]-whole.global[axis]
-	return slices.DeleteFunc([]ndRange{whole, left}, func(n ndRange) bool { return n.global[axis] == 0 })
+	var parts []ndRange
+	for from, group := 0, usual; from < all[axis]; group = max(group/4, 1) {
+		part := ndRange{global: all, group: [3]int{1, 1, 1}}
+		part.offset[axis], part.group[axis] = from, group
+		part.global[axis] = (all[axis] - from) / group * group
+		if from += part.global[axis]; part.global[axis] > 0 {
+			parts = append(parts, part)
+		}
+	}
+	return parts
 }
 
 // argument returns argument i of the kernel for band.

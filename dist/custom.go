@@ -143,7 +143,7 @@ func (s customSpec) stored(operand int) kernels.Tile {
 func (s customSpec) same(other operandSpec) bool { return reflect.DeepEqual(s, other) }
 
 // errNoKernels is what a host says, or is said of it, that runs none.
-var errNoKernels = errors.New("this host runs no kernels of others: start its worker with --allow-kernels and a key, or leave it out")
+var errNoKernels = errors.New("this host runs no kernels of others: start its worker with --allow-kernels, a key and an OpenCL device (--device), or leave it out")
 
 // errNotRegistered is said of a host which does not have a kernel's function in Go.
 var errNotRegistered = errors.New("the program of this host's worker has not registered the kernel's function in Go: import the package that does, or leave the host out")

@@ -89,9 +89,14 @@ func (q *queue) admit(join <-chan Device, serving *sync.WaitGroup) {
 				join = nil
 				continue
 			}
-			if use := q.take(d); use != nil {
+			use := q.take(d)
+			if use != nil {
 				serving.Go(func() { q.serve(d, use) })
+				continue
 			}
+			q.mu.Lock()
+			q.lookForDevices() // who waits for a device waits on
+			q.mu.Unlock()
 		}
 	}
 }

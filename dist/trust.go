@@ -63,7 +63,7 @@ const (
 // the tunnel, the server sends one byte of value 1, and when it has it the
 // client does the same: in TLS 1.3 a client is ready before the server has
 // looked at its certificate, and learns only here that it was taken. Without
-// trust, the client sends "gpurun plain 3\n", and when it has it the server
+// trust, the client sends "gpurun plain 4\n", and when it has it the server
 // sends the same, and what follows is in records with checksums, by which bytes that
 // have changed on the way are found (spec.md). What is in the tunnel or in the records
 // is the caller's.

@@ -76,12 +76,12 @@ func rightOpening(kind byte, data []byte) (size int, err error) {
 	want := []byte{1}
 	switch kind % 3 {
 	case 0:
-		want = []byte("gpurun plain 3\n")
+		want = []byte("gpurun plain 4\n")
 		if len(data) > 0 && (data[0] == 21 || data[0] == 22) {
 			return 0, ErrPeerTLS
 		}
 	case 1:
-		want = []byte("gpurun\x00\x03")
+		want = []byte("gpurun\x00\x04")
 	}
 	common := data[:min(len(data), len(want))]
 	switch {

@@ -80,7 +80,7 @@ const plainAnyVersion = "gpurun plain"
 // plainGreeting is what both sides say that have no trust, so that each can
 // tell a peer that has. It does not begin like a TLS record, and is longer
 // than the header of one: a TLS peer answers it at once.
-const plainGreeting = plainAnyVersion + " 3\n"
+const plainGreeting = plainAnyVersion + " " + string(rune('0'+protocolVersion)) + "\n"
 
 // plainAlert is a TLS record with the fatal alert protocol_version (RFC 8446,
 // section 6). It tells a peer that has sent no TLS that TLS is spoken here.

@@ -21,7 +21,7 @@ import (
 const protocolVersion = 4
 
 // preamble is what either side of a session sends first.
-const preamble = "gpurun\x00\x04" // the last byte is protocolVersion
+const preamble = "gpurun\x00" + string(rune(protocolVersion))
 
 // messageType is the first byte of a frame.
 type messageType uint8
@@ -65,8 +65,10 @@ const (
 	// maxDevices bounds the devices of a host: each takes the axes of a job.
 	maxDevices = 64
 
-	// MaxFunctions bounds the functions in Go that a host has for kernels of users.
-	MaxFunctions = 1024
+	// MaxFunctions bounds the functions in Go that a host has for kernels of users, and
+	// MaxFunctionBytes their names together, which are in its hello.
+	MaxFunctions     = 1024
+	MaxFunctionBytes = 32 << 10
 
 	// maxBulk bounds the bulk data of a result, and maxPanel that of a panel. No
 	// other frame has any.

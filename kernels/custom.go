@@ -305,7 +305,7 @@ type Part struct {
 	Tile Tile // of the whole output
 
 	// Data has the elements of each argument that is an array, packed row by row: those of
-	// its Span of Tile, or all of a Whole one. Those of the roles In and Whole are not to be
+	// the part that Tile has, or all of a Whole one. Those of the roles In and Whole are not to be
 	// written.
 	Data [][]byte
 }
@@ -407,11 +407,16 @@ func (c *Custom) Validate() error {
 		if c.Columns > 0 && float64(c.Columns+2*a.Halo[0])*float64(c.W/c.Columns+2*a.Halo[1])*float64(c.H+2*a.Halo[2]) > math.MaxInt64/16 {
 			return fmt.Errorf("argument %s: a halo of %d×%d×%d around %d×%d elements", a.Name, a.Halo[0], a.Halo[1], a.Halo[2], c.W, c.H)
 		}
-		if a.Halo[2] > 0 && c.Columns == 0 {
+		if a.Halo[2] > 0 && c.Columns == 0 && !c.Bounds().Empty() {
 			return fmt.Errorf("argument %s: a halo of %d planes, in an output that has none", a.Name, a.Halo[2])
 		}
 		if a.Each != 0 && (a.Each < 0 || a.Role != In || c.H != 1 || a.W < 1 || (a.W-1)/a.Each != c.W-1) {
 			return fmt.Errorf("argument %s: %d elements of %d for each of %d×%d", a.Name, a.Each, a.W, c.W, c.H)
+		}
+	}
+	for _, x := range []float64{c.Tolerance.Absolute, c.Tolerance.Relative} {
+		if !(x >= 0) {
+			return fmt.Errorf("a tolerance of %g", x)
 		}
 	}
 	if len(c.Planes()) == 0 {
@@ -432,8 +437,12 @@ func (a Arg) validate() error {
 		return fmt.Errorf("an array of %d×%d elements", a.W, a.H)
 	case a.Role == Place && (a.Bits >= placeEnd || a.Type.Float()):
 		return fmt.Errorf("no place")
-	case a.Halo != [3]int{} && (a.Role != In || a.Each > 0 || slices.Min(a.Halo[:]) < 0 || slices.Max(a.Halo[:]) > mostHalo || a.Edge >= edgeEnd):
-		return fmt.Errorf("a halo of %d×%d×%d", a.Halo[0], a.Halo[1], a.Halo[2])
+	case a.Halo != [3]int{} && (a.Role != In || a.Each > 0):
+		return fmt.Errorf("a halo, which only arrays have that are read and cut as the output is")
+	case slices.Min(a.Halo[:]) < 0 || slices.Max(a.Halo[:]) > mostHalo:
+		return fmt.Errorf("a halo of %d×%d×%d, where each of them is from 0 to %d", a.Halo[0], a.Halo[1], a.Halo[2], mostHalo)
+	case a.Edge >= edgeEnd:
+		return fmt.Errorf("unknown edge %d", a.Edge)
 	case a.Role == Local && (a.Bits < 1 || a.Bits > math.MaxInt32):
 		return fmt.Errorf("%d bytes of local memory", a.Bits)
 	}

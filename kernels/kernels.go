@@ -60,6 +60,17 @@ func (d DType) Size() int {
 	return 4
 }
 
+// MaxInt returns the largest number that d, a type of integers, holds, or the largest int if that is
+// less.
+func (d DType) MaxInt() int {
+	bits := 8 * d.Size()
+	switch d {
+	case Int8, Int16, Int32, Int64:
+		return int(uint64(1)<<(bits-1) - 1)
+	}
+	return int(min(uint64(math.MaxUint64)>>(64-bits), math.MaxInt))
+}
+
 // String returns the short name that the command line and the reports use.
 func (d DType) String() string {
 	if d.Valid() {

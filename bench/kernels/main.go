@@ -2,7 +2,7 @@
 // in gonum, and by PyOpenCL on the same OpenCL device.
 //
 //	go run ./bench/kernels
-//	go run ./bench/kernels -dtype f64 -elements 1000000 -rounds 15
+//	go run ./bench/kernels -dtype f64 -elements 1000000 -rounds 15 -device ocl:0.1
 //
 // The tasks: saxpy, z = a·x + y; hypot, z = √(x² + y²); horner, a polynomial of degree 20; dot, the
 // sum of x·y. gonum/floats has two of them, in float64. Arrays begin and end in the memory of the process. PyOpenCL is
@@ -44,31 +44,39 @@ type contestant struct {
 	in    *bufio.Writer
 	out   *bufio.Scanner
 	times map[string][]float64 // of each task, in seconds
+	cmd   *exec.Cmd
 }
 
 func main() {
 	elements := flag.Int("elements", 1<<25, "the elements of each array")
 	rounds := flag.Int("rounds", 9, "how often to measure everything")
 	dtype := flag.String("dtype", "f32", "the type of the elements: f32 or f64")
+	device := flag.String("device", "ocl:0.0", "the OpenCL device, as gpurun devices lists it")
 	child := flag.String("child", "", "be the process of one contestant; for this command's own use")
 	flag.Parse()
 	switch {
 	case *dtype != "f32" && *dtype != "f64":
 		fail(fmt.Errorf("-dtype %s: it is f32 or f64", *dtype))
 	case *child != "" && *dtype == "f64":
-		serve[float64](*child, *elements)
+		serve[float64](*child, *device, *elements)
 		return
 	case *child != "":
-		serve[float32](*child, *elements)
+		serve[float32](*child, *device, *elements)
 		return
 	}
-	if err := measure(*elements, *rounds, *dtype); err != nil {
+	if err := measure(setup{*elements, *dtype, *device}, *rounds); err != nil {
 		fail(err)
 	}
 }
 
-func measure(elements, rounds int, dtype string) error {
-	all, end, err := startAll(elements, dtype)
+// setup is what each contestant is told.
+type setup struct {
+	elements      int
+	dtype, device string
+}
+
+func measure(s setup, rounds int) error {
+	all, end, err := startAll(s)
 	defer end()
 	if err != nil {
 		return err
@@ -95,7 +103,7 @@ func measure(elements, rounds int, dtype string) error {
 			}
 		}
 	}
-	fmt.Printf("%d elements of %s, medians of %d rounds in ms; in parentheses ÷ gpurun on OpenCL\n", elements, dtype, rounds)
+	fmt.Printf("%d elements of %s, OpenCL device %s, medians of %d rounds in ms; in parentheses ÷ gpurun on OpenCL\n", s.elements, s.dtype, s.device, rounds)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\t%s\t\n", strings.Join(tasks, "\t"))
 	for _, c := range all {
@@ -122,19 +130,18 @@ func median(x []float64) float64 {
 }
 
 // startAll starts the contestants. The caller calls end.
-func startAll(elements int, dtype string) (all []*contestant, end func(), err error) {
+func startAll(s setup) (all []*contestant, end func(), err error) {
 	folder, err := os.MkdirTemp("", "kernels")
 	if err != nil {
 		return nil, func() {}, err
 	}
-	var running []*exec.Cmd
 	end = func() {
 		for _, c := range all {
 			fmt.Fprintln(c.in)
 			c.in.Flush()
 		}
-		for _, cmd := range running {
-			_ = cmd.Wait()
+		for _, c := range all {
+			_ = c.cmd.Wait()
 		}
 		os.RemoveAll(folder)
 	}
@@ -146,46 +153,48 @@ func startAll(elements int, dtype string) (all []*contestant, end func(), err er
 	if err != nil {
 		return nil, end, err
 	}
-	n := strconv.Itoa(elements)
-	start := func(name string, command ...string) error {
-		cmd := exec.Command(command[0], command[1:]...)
-		cmd.Stderr = os.Stderr
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return err
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		running = append(running, cmd)
-		all = append(all, &contestant{name, bufio.NewWriter(in), bufio.NewScanner(out), map[string][]float64{}})
-		return nil
-	}
+	n := strconv.Itoa(s.elements)
 	names := ours
-	if dtype == "f64" {
+	if s.dtype == "f64" {
 		names = append(slices.Clip(ours), gonum)
 	}
+	var commands [][]string
 	for _, name := range names {
-		if err := start(name, self, "-child", name, "-elements", n, "-dtype", dtype); err != nil {
-			return all, end, err
-		}
+		commands = append(commands, []string{self, "-child", name, "-elements", n, "-dtype", s.dtype, "-device", s.device})
 	}
 	pythons := []string{"python3", "/usr/bin/python3"}
 	i := slices.IndexFunc(pythons, func(p string) bool { return exec.Command(p, "-c", "import pyopencl").Run() == nil })
 	if i < 0 {
 		fmt.Fprintf(os.Stderr, "without PyOpenCL: neither %s has it\n", strings.Join(pythons, " nor "))
-		return all, end, nil
-	}
-	for _, how := range []string{"resident", "copied"} {
-		if err := start("PyOpenCL, "+how, pythons[i], "-B", path, how, n, dtype); err != nil {
-			return all, end, err
+	} else {
+		for _, how := range []string{"resident", "copied"} {
+			names = append(slices.Clip(names), "PyOpenCL, "+how)
+			commands = append(commands, []string{pythons[i], "-B", path, how, n, s.dtype, s.device})
 		}
 	}
+	for i, command := range commands {
+		c, err := start(names[i], command)
+		if err != nil {
+			return all, end, err
+		}
+		all = append(all, c)
+	}
 	return all, end, nil
+}
+
+// start starts a contestant.
+func start(name string, command []string) (*contestant, error) {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &contestant{name, bufio.NewWriter(in), bufio.NewScanner(out), map[string][]float64{}, cmd}, cmd.Start()
 }
 
 // does reports whether c can compute a task.

@@ -17,7 +17,7 @@ import (
 var ours = []string{"gpurun, OpenCL", "gpurun, CPU", "plain Go, one core"}
 
 // gonum is another, of which there is only float64.
-const gonum = "gonum/floats"
+const gonum = "gonum/floats, one core"
 
 type float interface{ float32 | float64 }
 
@@ -30,7 +30,7 @@ const degree = 20
 type contest[T float] func(task string, x, y, z []T) T
 
 // serve computes the tasks that it reads, until an empty line.
-func serve[T float](name string, elements int) {
+func serve[T float](name, device string, elements int) {
 	x, y, z := make([]T, elements), make([]T, elements), make([]T, elements)
 	for i := range x {
 		x[i], y[i] = element[T](i, 1), element[T](i, 2)
@@ -44,7 +44,6 @@ func serve[T float](name string, elements int) {
 			return T(floatsOf(task, any(x).([]float64), any(y).([]float64), any(z).([]float64)))
 		}
 	default:
-		device := "opencl"
 		if name == ours[1] {
 			device = "cpu"
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -49,8 +50,9 @@ A kernel in a file is called with one work-item for each element of a tile, whic
 sees as if it were all there is: get_global_id(0) is the column in the tile, (1) the row,
 and the arrays are the tile's elements, packed row by row. Parameters of an integer type
 called tile_w and tile_h have the tile's columns and rows, tile_x and tile_y its place in
-the whole, and size_w and size_h the size of the whole. All others get what --in, --out, --whole, --arg
-and --local give to their names.
+the whole, and size_w and size_h the size of the whole; of volumes tile_d, tile_z and
+size_d are the same of planes. All others get what --in, --out, --whole, --arg and
+--local give to their names.
 
 Kernels run on OpenCL devices: with --device auto on GPUs, with --device opencl on
 any, such as PoCL on a CPU; and on those of hosts whose workers were started with
@@ -79,14 +81,12 @@ any, such as PoCL on a CPU; and on those of hosts whose workers were started wit
 	flags.Var(&f.args, "arg", "a number: NAME=NUMBER")
 	flags.Var(&f.local, "local", "local memory of a work-group: NAME=BYTES")
 	flags.Var(&f.size, "size", "the columns, rows and planes of the results, N, NxM or NxMxK (default those of the first --in)")
-	flags.Var(&f.group, "group", "the work-items of a work-group, N or NxM (default the driver's choice)")
+	flags.Var(&f.group, "group", "the work-items of a work-group, `N|NxM` (default the driver's choice)")
 	flags.BoolVar(&f.rows, "whole-rows", false, "cut the arrays between rows only")
 	f.jobFlags.add(cmd)
 	f.hostFlags.add(cmd)
-	for _, name := range []string{"verify", "state"} {
-		if err := flags.MarkHidden(name); err != nil {
-			panic(err)
-		}
+	if err := flags.MarkHidden("verify"); err != nil {
+		panic(err)
 	}
 	return cmd
 }
@@ -110,10 +110,14 @@ func (f *runFlags) run(cmd *cobra.Command, files []string) error {
 	if served, err := f.launched(cmd, config, bar); served || err != nil {
 		return err
 	}
+	start := time.Now()
 	report, err := f.compute(cmd, config, bar, func(eng *gpurun.Engine) error {
 		bar.watch(eng.Live)
 		return eng.Run(cmd.Context(), kernel, args...)
 	})
+	if err != nil {
+		f.noteState(cmd, start)
+	}
 	if report == nil || err != nil { // there may have been no elements
 		return err
 	}
@@ -124,9 +128,7 @@ func (f *runFlags) run(cmd *cobra.Command, files []string) error {
 func (f *runFlags) kernel(files []string) (*gpurun.Kernel, error) {
 	switch {
 	case f.verify > 0:
-		return nil, usagef("--verify is not for kernels of one's own yet: leave it out")
-	case f.state != "":
-		return nil, usagef("--state is not for kernels of one's own yet: leave it out")
+		return nil, usagef("--verify compares with a function in Go, which kernels have in Go programs alone: leave it out")
 	case len(f.out) == 0:
 		return nil, usagef("no result: name one with --out NAME=FILE.npy")
 	}
@@ -204,8 +206,9 @@ func (f *runFlags) tell(cmd *cobra.Command, report *gpurun.Report) error {
 		for _, v := range f.out {
 			names = append(names, v.value)
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s elements in %.3g s%s: %.3g Gelements/s\n",
-			strings.Join(names, ", "), humanize.Comma(report.Elements), report.Seconds, shares(report), float64(report.Elements)/max(report.Seconds, 1e-9)/1e9)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s elements in %.3g s%s%s: %.3g Gelements/s\n",
+			strings.Join(names, ", "), humanize.Comma(report.Elements), report.Seconds, shares(report), f.resumed(report),
+			(1-report.Resumed)*float64(report.Elements)/max(report.Seconds, 1e-9)/1e9)
 	}
 	if !f.json {
 		return nil

@@ -271,11 +271,10 @@ func voidedBy(done []doneTile, tiles []kernels.Tile) (left, voided []doneTile) {
 	return left, voided
 }
 
-// ReadRows reads the rows y … y+rows−1 of all planes, the missing elements too: these
-// may be anything.
-func (j *Journal) ReadRows(ctx context.Context, y, rows int, planes [][]byte) error {
+// Read reads the elements of t of all planes, the missing ones too: these may be anything.
+func (j *Journal) Read(ctx context.Context, t kernels.Tile, planes [][]byte) error {
 	for i, p := range j.planes {
-		if err := p.Read(ctx, j.output, 0, y, j.job.Width, rows, planes[i]); err != nil {
+		if err := p.Read(ctx, j.output, t.X, t.Y, t.W, t.H, planes[i]); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

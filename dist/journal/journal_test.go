@@ -85,7 +85,7 @@ func checkDone(t *testing.T, j *Journal) (n int) {
 	for p, d := range testJob.Planes {
 		planes[p] = make([]byte, testJob.Width*testJob.Height*d.Size())
 	}
-	if err := j.ReadRows(t.Context(), 0, testJob.Height, planes); err != nil {
+	if err := j.Read(t.Context(), testJob.bounds(), planes); err != nil {
 		t.Fatal(err)
 	}
 	for _, tile := range tiler.Subtract(testJob.bounds(), j.Missing(testJob.bounds())) {

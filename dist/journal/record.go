@@ -46,7 +46,7 @@ const mostPlanes = 16
 func (job Job) check() error {
 	size := float64(len(job.Head))
 	for _, p := range job.Planes {
-		if p < kernels.Float32 || p > kernels.Uint32 {
+		if !p.Valid() {
 			return fmt.Errorf("a plane of type %v", p)
 		}
 		size += float64(job.Width) * float64(job.Height) * float64(p.Size())

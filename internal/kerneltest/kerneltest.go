@@ -46,8 +46,8 @@ func OnDevices(t *testing.T, test func(t *testing.T, config *gpurun.Config)) {
 }
 
 // Everywhere is OnDevices, three hosts that have the kernels' functions in Go, and, where there is an
-// OpenCL device, three that have it. There each run of a kernel starts a process on each of them: a
-// test with many has fewer of them.
+// OpenCL device, three that have it. There each kernel starts a process on each of them, at its first
+// run at least: a test with many kernels runs fewer of them.
 func Everywhere(t *testing.T, test func(t *testing.T, config *gpurun.Config)) {
 	OnDevices(t, test)
 	t.Run("hosts", func(t *testing.T) {

@@ -10,7 +10,8 @@ from pyopencl.reduction import ReductionKernel
 
 how, n = sys.argv[1], int(sys.argv[2])
 dtype, word, name = {"f32": (np.float32, np.uint32, "float"), "f64": (np.float64, np.uint64, "double")}[sys.argv[3]]
-context = cl.Context([d for p in cl.get_platforms() for d in p.get_devices()][:1])
+platform, device = map(int, sys.argv[4].removeprefix("ocl:").split("."))
+context = cl.Context([cl.get_platforms()[platform].get_devices()[device]])
 queue = cl.CommandQueue(context)
 i = np.arange(n, dtype=np.uint32)
 x, y = (((i * np.uint32(2654435761) + np.uint32(k * 0x9E3779B9 % 2**32)) >> np.uint32(8)).astype(dtype) / dtype(1 << 24) for k in (1, 2))
