@@ -131,7 +131,11 @@ func (d *cpuDevice) Begin(ctx context.Context, job kernels.Job) (kernels.Runner,
 		case *kernels.MatMul[float64]:
 			return newCPUMatMul(d, job, d.MatMul64)
 		case *kernels.Custom:
-			return newCPUCustom(d, job)
+			r, err := newCPUCustom(d, job)
+			if err != nil {
+				return nil, err // and no Runner that is none
+			}
+			return r, nil
 		}
 	}
 	return nil, unsupported(job)

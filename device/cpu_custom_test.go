@@ -36,8 +36,8 @@ func TestCPUCustomMemory(t *testing.T) {
 		"a halo around one element": kernel([3]int{1, 1, 1}, volume),
 		"a row of gibibytes":        {W: 1 << 30, H: 5, Rows: true, Twin: kernel([3]int{}).Twin, Args: kernel([3]int{}).Args},
 	} {
-		if _, err := d.Begin(t.Context(), job); !errors.Is(err, ErrBudget) {
-			t.Errorf("%s: %v", name, err)
+		if r, err := d.Begin(t.Context(), job); r != nil || !errors.Is(err, ErrBudget) {
+			t.Errorf("%s: %v, %v", name, r, err)
 		}
 	}
 	if _, err := d.Begin(t.Context(), kernel([3]int{1, 1, 0}, whole(budget/2))); !errors.Is(err, errRemote) {
