@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -29,8 +30,8 @@ var functions = struct {
 // and returns k. The function runs in the worker itself, which need not have Config.AllowKernels for it.
 // Whoever reaches the worker chooses its arguments: it has to end for any, and a goroutine that it
 // starts must not panic. Functions of one name must compute the same. It panics if k has none, if the
-// name is empty, is taken, has more than 256 bytes or is not UTF-8, or if there are more than 1024, of
-// which a Reduction takes six, or more than 32 KiB of names.
+// name is empty, is taken, has more than 256 bytes, is not UTF-8 or has a newline, or if all names
+// together have more than 32 KiB: a Reduction takes six.
 func (k *Kernel) Register(name string) *Kernel {
 	register(name, k.CPU)
 	k.name = name
@@ -62,18 +63,15 @@ func register(name string, cpu func(*Part) error) {
 	if cpu == nil {
 		panic(fmt.Sprintf("gpurun: %q is registered without a function in Go", name))
 	}
-	if name == "" || len(name) > longestName || !utf8.ValidString(name) {
-		panic(fmt.Sprintf("gpurun: a function in Go is registered as %q, of %d bytes: give it a name of 1 to %d, in UTF-8", name, len(name), longestName))
+	if name == "" || len(name) > longestName || !utf8.ValidString(name) || strings.Contains(name, "\n") {
+		panic(fmt.Sprintf("gpurun: a function in Go is registered as %q, of %d bytes: give it a name of 1 to %d, in UTF-8 and on one line", name, len(name), longestName))
 	}
 	functions.Lock()
 	defer functions.Unlock()
 	if functions.byName[name] != nil {
 		panic(fmt.Sprintf("gpurun: two functions in Go are registered as %q", name))
 	}
-	if len(functions.byName) == dist.MaxFunctions {
-		panic(fmt.Sprintf("gpurun: more than %d functions in Go are registered", dist.MaxFunctions))
-	}
-	if functions.bytes += len(name); functions.bytes > dist.MaxFunctionBytes {
+	if functions.bytes += len(name) + 1; functions.bytes > dist.MaxFunctionBytes {
 		panic(fmt.Sprintf("gpurun: the names of the functions in Go that are registered have more than %d bytes: give them shorter ones", dist.MaxFunctionBytes))
 	}
 	functions.byName[name] = cpu
@@ -86,11 +84,14 @@ func registered(name string) func(*Part) error {
 	return functions.byName[name]
 }
 
-// registeredNames returns the names of all functions in Go.
-func registeredNames() []string {
+// registeredNames returns the names of all functions in Go, each with a newline behind it.
+func registeredNames() (names string) {
 	functions.RLock()
 	defer functions.RUnlock()
-	return slices.Sorted(maps.Keys(functions.byName))
+	for _, name := range slices.Sorted(maps.Keys(functions.byName)) {
+		names += name + "\n"
+	}
+	return names
 }
 
 // registeredOnCPU is the CPU of a worker, which runs kernels of coordinators by the functions in Go that

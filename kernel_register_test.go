@@ -74,6 +74,7 @@ func TestRegisterPanics(t *testing.T) {
 	for what, register := range map[string]func(){
 		"without a function": func() { gpurun.Elementwise("z = x", nil).Register("test/none") },
 		"twice":              func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("test/polynomial") },
+		"of two lines":       func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("test/two\nlines") },
 		"not in UTF-8":       func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("test/\xff") },
 		"a long name":        func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register(strings.Repeat("x", 257)) },
 		"without a name":     func() { (&gpurun.Kernel{CPU: polynomial.CPU}).Register("") },

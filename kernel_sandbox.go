@@ -91,7 +91,7 @@ func kernelRunners(config *Config, devices []device.Device, infos []dist.DeviceI
 	all = make([]dist.Device, len(devices))
 	for i, d := range devices {
 		if d.Info().Backend == device.BackendCPU {
-			if infos[i].Functions = registeredNames(); len(infos[i].Functions) > 0 {
+			if infos[i].Functions = registeredNames(); infos[i].Functions != "" {
 				all[i] = registeredOnCPU{d}
 			}
 			continue

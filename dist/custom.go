@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/gpurun/gpurun/kernels"
 )
@@ -151,7 +152,7 @@ var errNotRegistered = errors.New("the program of this host's worker has not reg
 // takes reports whether the device can compute job.
 func (d DeviceInfo) takes(job kernels.Job) bool {
 	c, ok := job.(*kernels.Custom)
-	return !ok || c.Source != "" && d.Source || c.Name != "" && slices.Contains(d.Functions, c.Name)
+	return !ok || c.Source != "" && d.Source || c.Name != "" && strings.Contains("\n"+d.Functions, "\n"+c.Name+"\n")
 }
 
 // declines reports whether d has no part in job, which it cannot compute, and why if no other device

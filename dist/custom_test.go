@@ -88,7 +88,9 @@ func startCustomHosts(t *testing.T, devices ...*customDevice) (remote []Device) 
 		h := startHostWith(t, nil, func(h *Host) {
 			h.AllowKernels([]Device{d})
 			h.devices[0].info.Source = d.functions == nil
-			h.devices[0].info.Functions = d.functions
+			for _, name := range d.functions {
+				h.devices[0].info.Functions += name + "\n"
+			}
 		}, image)
 		t.Cleanup(func() {
 			h.stop()

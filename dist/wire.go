@@ -65,9 +65,8 @@ const (
 	// maxDevices bounds the devices of a host: each takes the axes of a job.
 	maxDevices = 64
 
-	// MaxFunctions bounds the functions in Go that a host has for kernels of users, and
-	// MaxFunctionBytes their names together, which are in its hello.
-	MaxFunctions     = 1024
+	// MaxFunctionBytes bounds the names of the functions in Go that a host has for kernels of users,
+	// each with a newline behind it.
 	MaxFunctionBytes = 32 << 10
 
 	// maxBulk bounds the bulk data of a result, and maxPanel that of a panel. No
@@ -106,9 +105,10 @@ type DeviceInfo struct {
 	F32    string `cbor:"8,keyasint"`
 	F64    string `cbor:"9,keyasint"`
 
-	// Of kernels of users: whether it runs those in OpenCL C, and which functions in Go it has.
-	Source    bool     `cbor:"10,keyasint,omitempty"`
-	Functions []string `cbor:"11,keyasint,omitempty"`
+	// Of kernels of users: whether it runs those in OpenCL C, and the names of the functions in Go
+	// that it has, each with a newline behind it.
+	Source    bool   `cbor:"10,keyasint,omitempty"`
+	Functions string `cbor:"11,keyasint,omitempty"`
 }
 
 // beginMessage makes a device of a host begin a job.
@@ -239,7 +239,7 @@ func printableLines(s string) string {
 // has some too many is told so.
 var (
 	decoding      = decoder(4096)
-	helloDecoding = decoder(MaxFunctions)
+	helloDecoding = decoder(2 * maxDevices)
 	encoding      = must(cbor.CoreDetEncOptions().EncMode())
 )
 
