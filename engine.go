@@ -120,7 +120,8 @@ type Config struct {
 	// devices and hosts, and the bits are those of a run that was never interrupted. At
 	// most what was computed in the last second before is computed again, and the tiles
 	// that were. Empty keeps nothing. A folder is for one job at a time; it takes as
-	// much room as the result, which is set aside at once where the system can do that.
+	// much room as the result, which is set aside at once where the system can do that, and
+	// twice as much when a kernel has several. A kernel's function in Go has to be registered.
 	//
 	// The result of an image stays in it until FinishState is called, which whoever asked
 	// for it does when it is safe elsewhere; others are finished by themselves.

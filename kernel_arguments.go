@@ -296,19 +296,26 @@ func checkPlace(job *kernels.Custom, p kernels.Parameter, place uint64) error {
 	if p.Pointer || p.Type.Float() {
 		return &KernelError{p.Line, fmt.Sprintf("%s says where a tile is: declare it as an int", p.Name)}
 	}
-	side := uint64(0)
-	switch place { // tiles themselves are small
-	case kernels.PlaceX, kernels.PlaceJobW:
-		side = kernels.PlaceJobW
-	case kernels.PlaceY, kernels.PlaceJobH:
-		side = kernels.PlaceJobH
-	case kernels.PlaceZ, kernels.PlaceJobD:
-		side = kernels.PlaceJobD
+	of := func(place uint64) int { return job.At(kernels.Arg{Bits: place}, kernels.Tile{}) }
+	most := 0
+	switch place {
+	case kernels.PlaceX:
+		most = of(kernels.PlaceJobW) - 1
+	case kernels.PlaceY:
+		most = of(kernels.PlaceJobH) - 1
+	case kernels.PlaceZ:
+		most = of(kernels.PlaceJobD) - 1
+	case kernels.PlaceW:
+		most = min(of(kernels.PlaceJobW), math.MaxInt32) // which is more than tiles have
+	case kernels.PlaceH:
+		most = min(of(kernels.PlaceJobH), math.MaxInt32)
+	case kernels.PlaceD:
+		most = min(of(kernels.PlaceJobD), math.MaxInt32)
 	default:
-		return nil
+		most = of(place)
 	}
-	if n := job.At(kernels.Arg{Bits: side}, kernels.Tile{}); n > p.Type.MaxInt() {
-		return &KernelError{p.Line, fmt.Sprintf("%s can be as large as %d, and a %s cannot: declare it as a long", p.Name, n, p.Type.OpenCL())}
+	if most > p.Type.MaxInt() {
+		return &KernelError{p.Line, fmt.Sprintf("%s can be as large as %d, and a %s cannot: declare it as a long", p.Name, most, p.Type.OpenCL())}
 	}
 	return nil
 }

@@ -29,14 +29,11 @@ type kernelProcess struct {
 	source  [sha256.Size]byte // the hash of what it runs
 	rest    *time.Timer       // that ends it if it waits
 
-	busy    atomic.Int32 // calls that wait for it
-	reading atomic.Int32 // of those, which wait for arrays
-	cameOn  atomic.Int64 // when it last did, in nanoseconds since start
-	start   time.Time
-
-	// stopped says that a call was given up, and none has been answered since: it may still be at
-	// it.
-	stopped atomic.Bool
+	busy     atomic.Int32 // calls that wait for it
+	reading  atomic.Int32 // of those, which wait for arrays
+	cameOn   atomic.Int64 // when it last did, in nanoseconds since start
+	start    time.Time
+	answered atomic.Int64 // when a tile last was, likewise
 
 	mu    sync.Mutex
 	cause error // why it was ended
@@ -56,7 +53,7 @@ func (p *kernelProcess) watch() {
 			return
 		case <-ticker.C:
 		}
-		if p.busy.Load() == 0 && !p.stopped.Load() || p.reading.Load() > 0 {
+		if p.busy.Load() == 0 || p.reading.Load() > 0 {
 			p.comeOn()
 		}
 		if still := time.Since(p.start) - time.Duration(p.cameOn.Load()); still > p.sandbox.time {

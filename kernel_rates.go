@@ -49,7 +49,7 @@ func (k *kernelRates) known(id [sha256.Size]byte) map[string]float64 {
 
 // learn takes in those of a run of the kernel id.
 func (k *kernelRates) learn(id [sha256.Size]byte, r *Report) {
-	if id == [sha256.Size]byte{} {
+	if id == [sha256.Size]byte{} || r.Makespan == 0 {
 		return
 	}
 	k.mu.Lock()
@@ -62,11 +62,8 @@ func (k *kernelRates) learn(id [sha256.Size]byte, r *Report) {
 	}
 	for _, d := range r.Devices {
 		// The time is the host's word. By this clock it was not much less than all.
-		rate := min(d.Rate, leastBusy*d.Share*float64(r.Elements)/r.Makespan)
-		if rate > 0 {
+		if rate := min(d.Rate, leastBusy*d.Share*(1-r.Resumed)*float64(r.Elements)/r.Makespan); rate > 0 {
 			k.of[id][d.fullID()] = rate
-		} else {
-			delete(k.of[id], d.fullID())
 		}
 	}
 }

@@ -67,7 +67,7 @@ func TestKernelRatesAreBounded(t *testing.T) {
 	}
 }
 
-// TestKernelRatesOfLiars has a host say that it has taken next to no time, and one that has done nothing.
+// TestKernelRatesOfLiars has a host say that it has taken next to no time.
 func TestKernelRatesOfLiars(t *testing.T) {
 	var rates kernelRates
 	id := sha256.Sum256([]byte("k"))
@@ -76,9 +76,32 @@ func TestKernelRatesOfLiars(t *testing.T) {
 	if known := rates.known(id); known["liar"] != 16*250 || known["honest"] != 300 {
 		t.Errorf("%v", known)
 	}
-	report.Devices[0] = DeviceReport{ID: "liar"}
-	rates.learn(id, report)
-	if known := rates.known(id); len(known) != 1 || known["honest"] != 300 {
-		t.Errorf("after a run in which nothing of the liar's was used: %v", known)
+	rates.learn(id, &Report{Elements: 1000, Resumed: 1, Devices: []DeviceReport{{ID: "honest"}}})
+	if known := rates.known(id); len(known) != 2 || known["honest"] != 300 {
+		t.Errorf("after a run in which nothing was computed: %v", known)
+	}
+}
+
+// TestKernelRatesAreUsed has a device that was quick take all of a small run at once.
+func TestKernelRatesAreUsed(t *testing.T) {
+	eng, err := Open(t.Context(), &Config{Devices: []string{"cpu"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eng.Close()
+	k := Elementwise("z = x", func(p *Part) error { copy(Elements[float32](p, "z"), Elements[float32](p, "x")); return nil })
+	args := []Argument{In("x", make([]float32, 1000)), Out("z", make([]float32, 1000))}
+	job, _, err := k.job(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ rate, tiles float64 }{{0, 2}, {1e9, 1}} {
+		eng.rates.of = map[[sha256.Size]byte]map[string]float64{kernelID(job): {"cpu": c.rate}}
+		if err := eng.Run(t.Context(), k, args...); err != nil {
+			t.Fatal(err)
+		}
+		if n := eng.Report().Devices[0].Tiles; (n == 1) != (c.tiles == 1) {
+			t.Errorf("with %g elements a second there were %d tiles", c.rate, n)
+		}
 	}
 }

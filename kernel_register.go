@@ -71,10 +71,11 @@ func register(name string, cpu func(*Part) error) {
 	if functions.byName[name] != nil {
 		panic(fmt.Sprintf("gpurun: two functions in Go are registered as %q", name))
 	}
-	if functions.bytes += len(name) + 1; functions.bytes > dist.MaxFunctionBytes {
+	if functions.bytes+len(name) >= dist.MaxFunctionBytes {
 		panic(fmt.Sprintf("gpurun: the names of the functions in Go that are registered have more than %d bytes: give them shorter ones", dist.MaxFunctionBytes))
 	}
 	functions.byName[name] = cpu
+	functions.bytes += len(name) + 1
 }
 
 // registered returns the function in Go that is called name, or nil.

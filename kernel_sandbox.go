@@ -42,6 +42,10 @@ const (
 	idleTime    = 10 * time.Second
 	stoppedTime = time.Second
 
+	// stuckTime is after how long without an answer such a process is ended when it is told to stop: it
+	// may be at what an earlier job began.
+	stuckTime = 5 * time.Second
+
 	// mostIdle is how many such processes wait at most, for each device.
 	mostIdle = 4
 
@@ -136,9 +140,8 @@ func (s *sandbox) Begin(ctx context.Context, job kernels.Job) (kernels.Runner, e
 	runner, err := p.host.Devices()[0].Begin(ctx, p.counted(custom))
 	switch {
 	case err == nil:
-		return &sandboxRunner{Runner: runner, process: p, suspect: p.stopped.Load()}, nil
+		return &sandboxRunner{Runner: runner, process: p}, nil
 	case ctx.Err() != nil && p.host.Err() == nil:
-		p.stopped.Store(true)
 		s.keep(p, stoppedTime)
 	default:
 		err = p.explain(err)
@@ -335,11 +338,9 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 // sandboxRunner runs the tiles of a kernel in its process.
 type sandboxRunner struct {
 	kernels.Runner
-	process  *kernelProcess
-	suspect  bool        // the process was stopped before
-	answered atomic.Bool // a tile was
-	failed   atomic.Bool // a tile has
-	stopped  atomic.Bool // one was
+	process *kernelProcess
+	failed  atomic.Bool // a tile has
+	stopped atomic.Bool // one was
 }
 
 func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Result) error {
@@ -357,10 +358,8 @@ func (r *sandboxRunner) Run(ctx context.Context, t kernels.Tile, out *kernels.Re
 	switch {
 	case err == nil:
 		p.comeOn()
-		p.stopped.Store(false)
-		r.answered.Store(true)
+		p.answered.Store(p.cameOn.Load())
 	case ctx.Err() != nil:
-		p.stopped.Store(true)
 		r.stopped.Store(true)
 		return ctx.Err()
 	default:
@@ -375,11 +374,12 @@ func (r *sandboxRunner) Close() error {
 	if r.stopped.Load() {
 		wait = stoppedTime
 	}
-	stuck := r.suspect && r.stopped.Load() && !r.answered.Load() // what it was stopped at may never end
-	if err != nil || stuck || r.failed.Load() || r.process.host.Err() != nil {
-		r.process.end()
+	p := r.process
+	stuck := r.stopped.Load() && time.Since(p.start)-time.Duration(p.answered.Load()) > stuckTime // at what may never end
+	if err != nil || stuck || r.failed.Load() || p.host.Err() != nil {
+		p.end()
 	} else {
-		r.process.sandbox.keep(r.process, wait)
+		p.sandbox.keep(p, wait)
 	}
 	return err
 }

@@ -19,15 +19,20 @@ import (
 // kernelState keeps the results of a kernel in Config.State. Nil keeps nothing.
 type kernelState struct{ journal *journal.Journal }
 
-// openKernelState opens Config.State for job, if its arrays are all in files, and another process can
-// tell that a kernel is this one: by its source, or by the name of its function.
+// openKernelState opens Config.State for job, if its arrays are all in files.
 func (e *Engine) openKernelState(ctx context.Context, k *Kernel, job *kernels.Custom, files *kernelFiles, to outputs) (*kernelState, error) {
 	inMemory := slices.ContainsFunc(job.Args, func(a kernels.Arg) bool {
 		_, file := a.Array.(fileArray)
 		return a.Reads() && !file
 	})
-	if e.config.State == "" || inMemory || len(files.out) < len(to) || job.Source == "" && job.Name == "" || job.Bounds().Empty() {
+	if e.config.State == "" || inMemory || len(files.out) < len(to) || job.Bounds().Empty() {
 		return nil, nil
+	}
+	switch {
+	case job.Source == "" && job.Name == "":
+		return nil, kernelError("its results are to be kept, and another process could not tell that a function in Go is this one: register it, or leave Config.State empty")
+	case len(files.out) > journal.MostPlanes:
+		return nil, kernelError("it has %d results, of which no more than %d are kept: leave Config.State empty (--state)", len(files.out), journal.MostPlanes)
 	}
 	for _, out := range files.out {
 		switch {
@@ -123,18 +128,20 @@ func (s *kernelState) deliver(ctx context.Context, job *kernels.Custom, files *k
 	if err := files.check(); err != nil { // then nothing counts that was kept
 		return errors.Join(err, s.journal.Retract([]kernels.Tile{{W: math.MaxInt64 / 2, H: math.MaxInt64 / 2}}))
 	}
-	var err error
-	if len(files.out) == 1 {
-		err = s.journal.Deliver(ctx, files.out[0].File)
-	} else if err = s.copyTo(ctx, job, files); err == nil {
-		if err = files.commit(); err == nil {
-			err = s.journal.Finish()
+	finish := func() error { return s.journal.Deliver(ctx, files.out[0].File) }
+	if len(files.out) > 1 {
+		if err := s.copyTo(ctx, job, files); err != nil {
+			return err
 		}
+		if err := files.commit(); err != nil {
+			return err
+		}
+		finish = s.journal.Finish
 	}
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
+	if err := finish(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return fmt.Errorf("gpurun: %w", err)
 	}
 	return nil
@@ -153,7 +160,10 @@ func (s *kernelState) copyTo(ctx context.Context, job *kernels.Custom, files *ke
 	for _, t := range tiler.Bands(job.Bounds(), copiedAtOnce) {
 		r := kernels.NewResult(job, t)
 		if err := s.journal.Read(ctx, t, r.Planes); err != nil {
-			return err
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("gpurun: %w", err)
 		}
 		for _, out := range files.out {
 			if err := out.plane.Write(ctx, out, t.X, t.Y, t.W, t.H, r.Planes[out.index]); err != nil {

@@ -196,6 +196,7 @@ func TestKernelErrors(t *testing.T) {
 		"size":           {copies, nil, []gpurun.Argument{gpurun.In("x", x), gpurun.Out("y", y), k, gpurun.Size(3, 3)}, gpurun.ErrKernel, "x has 10 elements, and the output 3×3"},
 		"const":          {copies, nil, []gpurun.Argument{gpurun.Out("x", x), gpurun.Out("y", y), k}, gpurun.ErrKernel, "line 2: the parameter x is const"},
 		"small place":    {"kernel void f(global float *y, uchar size_w)\n{\n}", nil, []gpurun.Argument{gpurun.Out("y", make([]float32, 256))}, gpurun.ErrKernel, "line 1: size_w can be as large as 256, and a uchar cannot: declare it as a long"},
+		"small tile":     {"kernel void f(global float *y, short tile_h)\n{\n}", nil, []gpurun.Argument{gpurun.Out("y", make([]float32, 40000)), gpurun.Size(1, 40000)}, gpurun.ErrKernel, "line 1: tile_h can be as large as 40000, and a short cannot: declare it as a long"},
 		"bad name":       {"", gpurun.Elementwise("y = x", nil), []gpurun.Argument{gpurun.In("x", x), gpurun.OutFile("y(", "y.npy")}, gpurun.ErrKernel, `cannot be called "y("`},
 		"many sides":     {"", plain, []gpurun.Argument{gpurun.Halo(gpurun.In("x", x), gpurun.EdgeZero, 1, 1, 1, 1), gpurun.Out("y", y)}, gpurun.ErrKernel, "the halo of x has 4 sides"},
 		"wide halo":      {"", plain, []gpurun.Argument{gpurun.Halo(gpurun.In("x", x), gpurun.EdgeZero, 5000), gpurun.Out("y", y)}, gpurun.ErrKernel, "each of them is from 0 to 4096"},

@@ -53,6 +53,9 @@ func newCPUCustom(d *cpuDevice, job *kernels.Custom) (*cpuCustom, error) {
 // that each core has. There may be memory for some of the cores only.
 func (r *cpuCustom) reserve() error {
 	var whole, band float64 // sizes that come from others may be of any size
+	if r.job.Bounds().Empty() {
+		return nil
+	}
 	most := min(r.band(), r.job.Bounds().Area())
 	for _, a := range r.job.Args {
 		_, here := a.Array.(kernels.Memory)
@@ -63,13 +66,13 @@ func (r *cpuCustom) reserve() error {
 			band += float64(r.job.Most(a, most)) * size
 		}
 	}
-	d, limit := r.device, r.device.info.Budget
-	if whole+band > float64(limit)/64 {
-		limit = d.budget()
-	}
+	d := r.device
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	free := float64(limit - d.customs)
+	free := float64(d.info.Budget - d.customs)
+	if whole+band > float64(d.info.Budget)/64 {
+		free = min(free, float64(d.budget())) // from which what they have allocated is gone
+	}
 	if whole+cpuSlots*band > free {
 		return fmt.Errorf("%w: %.0f bytes are left, and this kernel takes %.0f at least: raise --mem", ErrBudget, max(free, 0), whole+cpuSlots*band)
 	}

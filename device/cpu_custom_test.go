@@ -61,6 +61,11 @@ func TestCPUCustomMemory(t *testing.T) {
 	if err := first.Close(); err != nil || d.customs != 0 {
 		t.Errorf("%v, and %d bytes are taken at the end", err, d.customs)
 	}
+	empty, err := d.Begin(t.Context(), &kernels.Custom{H: 1, Columns: 5, Rows: true, Twin: row.Twin, Args: row.Args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty.Close()
 	small, err := d.Begin(t.Context(), kernel([3]int{100, 100, 0}))
 	if err != nil {
 		t.Fatal(err)

@@ -26,8 +26,9 @@ func (c Convicted) causes() []*DeviceError {
 	return causes
 }
 
-// take takes d into the job, or returns nil if it has been convicted or cannot compute it.
-func (q *queue) take(d Device) *deviceUse {
+// take takes d into the job, or returns nil if it has been convicted or cannot compute it: of one that
+// cannot, and that nothing else of its host makes up for, declined says so.
+func (q *queue) take(d Device) (use *deviceUse, declined bool) {
 	id, slots := d.ID(), d.Slots()
 	key := id
 	if known, ok := d.(interface{ key() string }); ok {
@@ -36,9 +37,9 @@ func (q *queue) take(d Device) *deviceUse {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.convicted[key] != nil {
-		return nil
+		return nil, false
 	}
-	use := &deviceUse{id: id, key: key, slots: slots}
+	use = &deviceUse{id: id, key: key, slots: slots}
 	if choosy, ok := d.(interface {
 		declines(kernels.Job) (bool, error)
 	}); ok {
@@ -49,10 +50,10 @@ func (q *queue) take(d Device) *deviceUse {
 				q.withdraw(use, &DeviceError{Device: id, Op: "taking the kernel", Err: why})
 				q.say("device "+string(use.state()), "device", id, "err", why)
 			}
-			return nil
+			return nil, why != nil
 		}
 	}
-	return q.add(use)
+	return q.add(use), false
 }
 
 // convict sets d aside, which was found to be wrong as cause says. Nothing that it has

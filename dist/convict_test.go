@@ -154,8 +154,9 @@ func TestConvictedAlone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			devices, opts := []Device{newLiar("liar")}, Options{Convicted: why, Verify: seesLies}
 			if joins {
-				join := make(chan Device, 1)
+				join := make(chan Device, 2)
 				join <- devices[0]
+				time.AfterFunc(30*time.Second, func() { join <- newLiar("liar") })
 				devices, opts.Join, opts.Wait = nil, join, time.Minute
 			}
 			began := time.Now()

@@ -106,6 +106,9 @@ func decodeCustom(spec []byte) (kernels.Job, error) {
 	if err := c.Validate(); err != nil {
 		return nil, protocolError("job: %v", err)
 	}
+	if c.Bounds().Empty() {
+		return nil, protocolError("job: %v elements", c.Bounds())
+	}
 	for i, a := range c.Args {
 		bytes := int64(8 * (len(c.Args) + 1)) // of one element in all arrays
 		if whole := s.stored(i); (a.Cut() || a.Role == kernels.Whole) && !(fitsOperand(whole.W, whole.H, bytes) && fitsOperand(c.W, c.H, bytes)) {

@@ -41,7 +41,7 @@ func Run(ctx context.Context, job kernels.Job, devices []Device, sink Sink, opts
 	var uses []*deviceUse
 	var taken []Device
 	for _, d := range devices {
-		if use := q.take(d); use != nil {
+		if use, _ := q.take(d); use != nil {
 			uses, taken = append(uses, use), append(taken, d)
 		}
 	}
@@ -89,14 +89,14 @@ func (q *queue) admit(join <-chan Device, serving *sync.WaitGroup) {
 				join = nil
 				continue
 			}
-			use := q.take(d)
-			if use != nil {
+			switch use, declined := q.take(d); {
+			case use != nil:
 				serving.Go(func() { q.serve(d, use) })
-				continue
+			case declined:
+				q.mu.Lock()
+				q.lookForDevices() // that it has come does not end the waiting
+				q.mu.Unlock()
 			}
-			q.mu.Lock()
-			q.lookForDevices() // who waits for a device waits on
-			q.mu.Unlock()
 		}
 	}
 }

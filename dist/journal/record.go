@@ -40,7 +40,8 @@ type Job struct {
 // bounds returns all of the job as a tile.
 func (job Job) bounds() kernels.Tile { return kernels.Tile{W: job.Width, H: job.Height} }
 
-const mostPlanes = 16
+// MostPlanes is how many planes a job has at most.
+const MostPlanes = 16
 
 // check returns an error if there is no such job.
 func (job Job) check() error {
@@ -51,7 +52,7 @@ func (job Job) check() error {
 		}
 		size += float64(job.Width) * float64(job.Height) * float64(p.Size())
 	}
-	if job.Width < 1 || job.Height < 1 || len(job.Planes) < 1 || len(job.Planes) > mostPlanes || size > math.MaxInt64/2 {
+	if job.Width < 1 || job.Height < 1 || len(job.Planes) < 1 || len(job.Planes) > MostPlanes || size > math.MaxInt64/2 {
 		return fmt.Errorf("a job of %d×%d elements and %d planes", job.Width, job.Height, len(job.Planes))
 	}
 	return nil
