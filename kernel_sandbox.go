@@ -307,6 +307,7 @@ func (s *sandbox) start(ctx context.Context) (*kernelProcess, error) {
 	p.command = exec.Command(s.command[0], append(s.command[1:], s.info.ID, fmt.Sprint(s.memory))...)
 	p.command.ExtraFiles = []*os.File{there}
 	p.command.Stderr = p.said
+	p.command.WaitDelay = endPatience / 10 // what it has started itself, such as a linker, may hold that open
 	if p.alive, err = p.command.StdinPipe(); err == nil {
 		err = p.command.Start()
 	}

@@ -17,9 +17,9 @@ import (
 	"github.com/gpurun/gpurun/kernels"
 )
 
-// newSandbox returns one whose processes do nothing.
+// newSandbox returns one whose processes do nothing, and have one of their own, which is not ended with them.
 func newSandbox() *sandbox {
-	s := &sandbox{command: []string{"sh", "-c", "cat"}, limit: 1 << 30, time: time.Minute, log: quiet(nil), room: make(chan struct{}, mostStarting)}
+	s := &sandbox{command: []string{"sh", "-c", "cat; true"}, limit: 1 << 30, time: time.Minute, log: quiet(nil), room: make(chan struct{}, mostStarting)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
